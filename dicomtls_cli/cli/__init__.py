@@ -1,0 +1,102 @@
+"""The command line: the only package that imports click or rich. Commands are imported when they run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from dicomtls_cli.cli.words import StrictGroup
+from dicomtls_cli.errors import DicomTlsError, ExitCode, UsageError
+
+_HERE = "dicomtls_cli.cli."
+_COMMANDS = {
+    "gencert": (_HERE + "gencert:gencert", "Make a private key and a self-signed certificate per name."),
+    "bundle": (_HERE + "bundle:bundle", "Collect trusted certificates into one file, without keys."),
+    "echoscu": (_HERE + "echoscu:echoscu", "Verify peers: C-ECHO over TLS."),
+    "storescu": (_HERE + "storescu:storescu", "Send DICOM files and folders: C-STORE over TLS."),
+    "storescp": (_HERE + "storescp:storescp", "Receive: a C-STORE and C-ECHO SCP over TLS."),
+    "demo": (_HERE + "demo:demo", "See all of it work on this machine, without a peer or a file."),
+}
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        import platform
+        import ssl
+
+        from dicomtls_cli import __version__
+
+        click.echo(f"dicomtls {__version__} ({ssl.OPENSSL_VERSION}, Python {platform.python_version()})")
+        ctx.exit()
+
+
+@click.group(
+    cls=StrictGroup,
+    commands_table=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the versions of dicomtls, OpenSSL and Python.",
+)
+def group() -> None:
+    """DICOM over TLS from the shell.
+
+    Make certificates, verify peers, send and receive, and be told in plain words why a connection fails.
+    TLS is the default; every command explains itself with --help.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command line and exit with its code (docs/exit-codes.md).
+
+    `arguments` are the words after the program's name, those of the process unless given.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(_run(words))
+
+
+def _run(words: list[str]) -> int:
+    try:
+        code = group.main(words, prog_name="dicomtls", standalone_mode=False)
+        return int(code or 0)
+    except DicomTlsError as error:
+        return _report(error, words)
+    except click.UsageError as error:
+        hint = f"`{error.ctx.command_path if error.ctx else 'dicomtls'} --help` says what it takes"
+        message = error.format_message().rstrip(".")
+        return _report(UsageError(message[:1].lower() + message[1:], hint, slug="usage.invalid"), words)
+    except click.Abort:
+        return _report(
+            DicomTlsError("interrupted", slug="interrupted", exit_code=ExitCode.INTERRUPTED), words
+        )
+    except Exception as error:
+        if _has(words, "--debug", "-d"):
+            raise
+        return _report(
+            DicomTlsError(
+                f"unexpected {type(error).__name__}: {error}",
+                "this is a defect of dicomtls; `--debug` shows where it happened",
+                slug="unexpected",
+            ),
+            words,
+        )
+
+
+def _report(error: DicomTlsError, words: list[str]) -> int:
+    from dicomtls_cli.cli.terminal import report_error
+
+    report_error(error, as_json=_has(words, "--json"))
+    return int(error.exit_code)
+
+
+def _has(words: list[str], *spellings: str) -> bool:
+    """Tell whether an option was given, also where the line could not be parsed."""
+    options = words[: words.index("--")] if "--" in words else words
+    return any(spelling in options for spelling in spellings)

@@ -1,0 +1,248 @@
+"""DCMTK's and dcm4che's spellings that are no options of ours, by command: stated, or refused with a hint.
+
+Those that are aliases are declared with the options themselves. Nothing is shared between commands unless it
+means the same in each: `-xs`, `-sp`, `-r`, `-su`, `-u` and others do not. DCMTK's spellings are those of
+3.6.7 to 3.7.0 (`echoscu --help` and so on), dcm4che's those of 5.x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from dicomtls_cli.cli.words import Dialect, Refused, Stated
+
+_T = TypeVar("_T")
+
+
+def _table(entries: Mapping[str, _T]) -> dict[str, _T]:
+    """Return `entries` with each key, spellings with blanks between them, split into its spellings."""
+    return {spelling: entry for spellings, entry in entries.items() for spelling in spellings.split()}
+
+
+_DEFAULT_PROFILE = "leave it out: the default is PS3.15 B.12 (BCP 195, RFC 9325: TLS 1.2 and 1.3)"
+_OLD_VERSION = Refused("TLS 1.0, TLS 1.1 and SSL are broken and forbidden by RFC 8996", _DEFAULT_PROFILE)
+_OLD_CIPHER = Refused("3DES is broken (Sweet32), and OpenSSL is built without its suites", _DEFAULT_PROFILE)
+_NO_ENCRYPTION = Refused("the TLS suites without encryption send patient data in the clear", _DEFAULT_PROFILE)
+_SEED = Refused("the random numbers are OpenSSL's, seeded by the operating system", "leave it out")
+_INSPECT = Refused(
+    "it checks files and connects to nobody", "`dicomtls inspect FILE` says what a certificate is"
+)
+_NEGOTIATION_TEST = Refused(
+    "echo proposes Verification alone, as a test of negotiation it says little",
+    "leave it out; `-d` shows what was proposed and accepted",
+)
+
+_ALL_REFUSED = _table(
+    {
+        "-tls": Refused(
+            "DCMTK's `-tls` turns TLS off, dcm4che's `--tls` turns it on",
+            "write `--no-tls` for a plain connection; TLS needs no option",
+        ),
+        "-lc --log-config": Refused("log configuration files are not read", "write `-v`, `-d` or `-q`"),
+        "--arguments": Refused("the words are not rewritten, so there is nothing to print", "leave it out"),
+        "+cra --enable-crl-all": Refused(
+            "only the peer's own certificate is looked up in the CRLs",
+            "leave it out, and give the CRL of the CA that issued the peer's certificate",
+        ),
+        "+dp --dhparam": Refused(
+            "suites with finite-field DH parameters of one's own are not offered",
+            "leave it out: ECDHE needs no parameters",
+        ),
+        "+pm --profile-8996-mod": Refused(
+            "B.13 asks for AES-CCM in TLS 1.3, which Python before 3.15 cannot enable", _DEFAULT_PROFILE
+        ),
+        "+pb --profile-basic --tls-3des": _OLD_CIPHER,
+        "+pn --profile-null --tls-null": _NO_ENCRYPTION,
+        "--tls11 --tls1 --ssl3 --ssl2Hello": _OLD_VERSION,
+        "+rs --seed +ws --write-seed +wf --write-seed-file": _SEED,
+        "--proxy": Refused(
+            "HTTP proxies are not spoken to", "leave it out, or tunnel: `ssh -L 2762:PEER:2762 GATEWAY`"
+        ),
+        "--tcp-delay": Refused(
+            "waiting to fill a packet costs 40 ms a message with many peers",
+            "leave it out: TCP_NODELAY is set",
+        ),
+        "--sosnd-buffer --sorcv-buffer": Refused(
+            "the operating system sizes its buffers better", "leave it out"
+        ),
+    }
+)
+
+_ALL_STATED = _table(
+    {
+        "-pw --null-passwd": Stated("a key without passphrase needs no password"),
+        "-pem --pem-keys -der --der-keys": Stated("whether a file is PEM or DER is seen from the file"),
+        "-i0 --ip-auto": Stated("IPv4 and IPv6 are used as the name resolves"),
+        "+v --verbose-pc": Stated("`-d` shows the presentation contexts"),
+        "--not-pack-pdv": Stated("command and data set go in PDUs of their own"),
+        "--key-store-type --trust-store-type": Stated(
+            "the type of a key store is seen from the file",
+            nargs=1,
+            only=("PKCS12",),
+            otherwise="convert it: `keytool -importkeystore -srckeystore OLD -destkeystore NEW.p12 "
+            "-deststoretype PKCS12`",
+        ),
+    }
+)
+
+_SCU_REFUSED = _ALL_REFUSED | _table(
+    {
+        "--request-sni": Refused(
+            "the name asked for is always the name connected to",
+            "write that name as PEER; /etc/hosts may map it",
+        ),
+        "--tls-noauth": Refused(
+            "it is for the server; a client that does not check the server talks to anybody",
+            "write `--peer-cert ignore` if that is what you want",
+        ),
+    }
+)
+
+_SCU_STATED = _ALL_STATED | _table(
+    {
+        "--no-sni": Stated("the name connected to is told; a server that has no use for it ignores it"),
+        "--max-ops-performed": Stated("no operations are performed for the peer, whatever it asks", nargs=1),
+    }
+)
+
+ECHOSCU = Dialect(
+    refused=_SCU_REFUSED
+    | _table(
+        {
+            "-pts --propose-ts -ppc --propose-pc": _NEGOTIATION_TEST,
+            "+vc --verify-cert +rc --is-root-cert": _INSPECT,
+        }
+    ),
+    stated=_SCU_STATED,
+)
+
+_PROPOSED_AS_NEEDED = "the transfer syntax of each file is proposed, and no other"
+_NO_TRANSFER_SYNTAX = Refused(
+    "the files decide: each SOP class is proposed with the transfer syntaxes its files have", "leave it out"
+)
+_UIDS_STAY = Refused(
+    "what is sent is what is in the file, UIDs included", "change them beforehand: `dcmodify -gin FILE`"
+)
+_OTHER_USER_IDENTITY = Refused("only user names and passcodes are sent as user identity", "leave it out")
+_NO_TEMPORARY_FILES = Refused("no temporary files are made", "leave it out")
+_NO_RELATED_GENERAL = Refused("SOP class relationship negotiation is not offered", "leave it out")
+
+STORESCU = Dialect(
+    refused=_SCU_REFUSED
+    | _table(
+        {
+            "-x= --propose-uncompr -xe --propose-little": _NO_TRANSFER_SYNTAX,
+            "-xb --propose-big -xi --propose-implicit": _NO_TRANSFER_SYNTAX,
+            "-f --read-dataset": Refused(
+                "a data set without file meta does not say its transfer syntax",
+                "make files of them: `dcmconv +F IN OUT`",
+            ),
+            "+C --combine": Refused(
+                "one transfer syntax goes in each presentation context, so that files go as they are",
+                "leave it out",
+            ),
+            "+rn --rename": Refused(
+                "files that were read are never renamed", "leave it out; `--report FILE` lists each"
+            ),
+            "-xf --config-file": Refused(
+                "association profiles are not read: the files decide", "leave it out"
+            ),
+            "-up --uid-padding": _UIDS_STAY,
+            "+II --invent-instance +IR --invent-series +IS --invent-study +IP --invent-patient": _UIDS_STAY,
+            "-kt --kerberos --saml --jwt": _OTHER_USER_IDENTITY,
+            "-s": Refused(
+                "files are sent as they are", "change them beforehand: `dcmodify -i TAG=VALUE FILE`"
+            ),
+            "--uid-suffix": _UIDS_STAY,
+            "--rel-ext-neg --rel-sop-classes": _NO_RELATED_GENERAL,
+            "--store-tc --store-tcs": _NO_TRANSFER_SYNTAX,
+            "--tmp-file-dir --tmp-file-prefix --tmp-file-suffix": _NO_TEMPORARY_FILES,
+        }
+    ),
+    stated=_SCU_STATED
+    | _table(
+        {
+            "+sd --scan-directories": Stated("directories are always scanned"),
+            "+r --recurse": Stated("directories are always descended into"),
+            "-R --required": Stated("only the presentation contexts that are needed are proposed"),
+            "-nh --no-halt": Stated("a file that fails does not stop the others"),
+            "-rn --no-rename": Stated("files are never renamed"),
+            "+f --read-file +fo --read-file-only": Stated("files in the DICOM file format are read"),
+            "-xs --propose-lossless -xy --propose-jpeg8 -xx --propose-jpeg12": Stated(_PROPOSED_AS_NEEDED),
+            "-xv --propose-j2k-lossless -xw --propose-j2k-lossy": Stated(_PROPOSED_AS_NEEDED),
+            "-xt --propose-jls-lossless -xu --propose-jls-lossy": Stated(_PROPOSED_AS_NEEDED),
+            "-xm --propose-mpeg2 -xh --propose-mpeg2-high": Stated(_PROPOSED_AS_NEEDED),
+            "-xn --propose-mpeg4 -xl --propose-mpeg4-bd": Stated(_PROPOSED_AS_NEEDED),
+            "-x2 --propose-mpeg4-2-2d -x3 --propose-mpeg4-2-3d -xo --propose-mpeg4-2-st": Stated(
+                _PROPOSED_AS_NEEDED
+            ),
+            "-x4 --propose-hevc -x5 --propose-hevc10": Stated(_PROPOSED_AS_NEEDED),
+            "-xr --propose-rle -xd --propose-deflated": Stated(_PROPOSED_AS_NEEDED),
+        }
+    ),
+    no_command_files_from=1,
+)
+
+_STORED_AS_SENT = "data sets are stored byte for byte as they were sent"
+_NO_CONVERSION = Refused(_STORED_AS_SENT, "leave it out; convert afterwards: `dcmconv --help`")
+_NO_PREFERENCE = Refused(
+    "every transfer syntax is accepted, the sender's first choice first",
+    "leave it out, or write `--accept-ts` to accept some only",
+)
+
+STORESCP = Dialect(
+    refused=_ALL_REFUSED
+    | _table(
+        {
+            "--expect-sni": Refused("the server answers to any name", "leave it out"),
+            "--single-process": Refused(
+                "one peer must not keep the others waiting", "write `--max-associations 1`"
+            ),
+            "-B --normal": _NO_CONVERSION,
+            "-F --write-dataset": Refused(
+                "a data set without file meta does not say its transfer syntax",
+                "leave it out: files have file meta",
+            ),
+            "+te --write-xfer-little +tb --write-xfer-big": _NO_CONVERSION,
+            "+ti --write-xfer-implicit +td --write-xfer-deflated": _NO_CONVERSION,
+            "+u --enable-new-vr -u --disable-new-vr": _NO_CONVERSION,
+            "+g= --group-length-recalc +g --group-length-create -g --group-length-remove": _NO_CONVERSION,
+            "+e --length-explicit -e --length-undefined": _NO_CONVERSION,
+            "-p --padding-off +p --padding-create": _NO_CONVERSION,
+            "-uc --retain-un +uc --convert-un": _NO_CONVERSION,
+            "+cl --compression-level": _NO_CONVERSION,
+            "-id --inetd": Refused(
+                "it listens by itself, for any number of associations", "run it as a service"
+            ),
+            "-xf --config-file": Refused(
+                "association profiles are not read: everything is accepted", "leave it out"
+            ),
+            "-up --uid-padding": _NO_CONVERSION,
+            "+x= --prefer-uncompr +xe --prefer-little +xb --prefer-big +xi --implicit": _NO_PREFERENCE,
+            "+xs --prefer-lossless +xy --prefer-jpeg8 +xx --prefer-jpeg12": _NO_PREFERENCE,
+            "+xv --prefer-j2k-lossless +xw --prefer-j2k-lossy": _NO_PREFERENCE,
+            "+xt --prefer-jls-lossless +xu --prefer-jls-lossy": _NO_PREFERENCE,
+            "+xm --prefer-mpeg2 +xh --prefer-mpeg2-high": _NO_PREFERENCE,
+            "+xn --prefer-mpeg4 +xl --prefer-mpeg4-bd": _NO_PREFERENCE,
+            "+x2 --prefer-mpeg4-2-2d +x3 --prefer-mpeg4-2-3d +xo --prefer-mpeg4-2-st": _NO_PREFERENCE,
+            "+x4 --prefer-hevc +x5 --prefer-hevc10 +xr --prefer-rle +xd --prefer-deflated": _NO_PREFERENCE,
+            "--sop-classes": Refused("every SOP class of storage is accepted", "leave it out"),
+        }
+    ),
+    stated=_ALL_STATED
+    | _table(
+        {
+            "--no-sni": Stated("the server answers to any name"),
+            "+xa --accept-all": Stated("every transfer syntax is accepted"),
+            "-pm --promiscuous --accept-unknown": Stated("unknown SOP classes are accepted"),
+            "+B --bit-preserving": Stated(_STORED_AS_SENT),
+            "+t= --write-xfer-same": Stated(_STORED_AS_SENT),
+            "+F --write-file": Stated("files have file meta"),
+            "--fork": Stated("any number of associations are served at once, in one process"),
+            "-dhl --disable-host-lookup": Stated("addresses of peers are not looked up"),
+            "-rns --rename-on-eostudy": Stated("files get their final name when they are complete"),
+        }
+    ),
+    no_command_files_from=0,
+)

@@ -1,0 +1,96 @@
+"""`dicomtls echoscu`."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import click
+
+from dicomtls_cli.cli.dialects import ECHOSCU
+from dicomtls_cli.cli.options import Link, association_options, output_options, tls_options
+from dicomtls_cli.cli.requestor import connect_option, make_requestor, peers_from
+from dicomtls_cli.cli.terminal import Terminal
+from dicomtls_cli.cli.values import AE_TITLE
+from dicomtls_cli.cli.words import StrictCommand
+from dicomtls_cli.errors import DicomTlsError
+from dicomtls_cli.services.echo import EchoResult, echo
+from dicomtls_cli.services.peer import Peer, Requestor, TlsOptions
+from dicomtls_cli.tls.policy import Role
+
+_AT_ONCE = 16
+
+
+@click.command(cls=StrictCommand, dialect=ECHOSCU, short_help="Verify peers: C-ECHO over TLS.")
+@click.argument("words", nargs=-1, metavar="PEER...")
+@connect_option
+@click.option("-aec", "--call", "--aec", "aec", type=AE_TITLE, help="Called AE title [ANY-SCP].")
+@output_options
+@tls_options(Role.REQUESTOR)
+@association_options(Role.REQUESTOR)
+def echoscu(
+    words: tuple[str, ...],
+    connect: str | None,
+    aec: str | None,
+    terminal: Terminal,
+    tls: TlsOptions | None,
+    link: Link,
+) -> int:
+    """Verify each PEER by a C-ECHO over TLS.
+
+    PEER is `[AET@]host[:port]`, or `host port` as DCMTK writes it; port 2762 unless given (11112 with
+    --no-tls). Several peers are verified at once. The exit code is 0 only if all of them answered with success.
+
+    \b
+      dicomtls echoscu pacs.example 2762 --cert me.crt --key me.key --trust pacs.crt
+      dicomtls echoscu -aet DCMTK localhost 4242 +tls dcmtk.key dcmtk.crt +cf orthanc.crt
+    """
+    peers = peers_from(words, connect, aec=aec, tls=tls is not None)
+    requestor = make_requestor(link, tls)
+    if len(peers) == 1:
+        return _report(terminal, echo(peers[0], requestor))
+    codes = []
+    with ThreadPoolExecutor(min(len(peers), _AT_ONCE)) as pool:
+        for outcome in pool.map(lambda peer: _try(peer, requestor), peers):
+            if isinstance(outcome, DicomTlsError):
+                terminal.error(outcome)
+                codes.append(int(outcome.exit_code))
+            else:
+                codes.append(_report(terminal, outcome))
+    return next((code for code in codes if code), 0)
+
+
+def _try(peer: Peer, requestor: Requestor) -> EchoResult | DicomTlsError:
+    try:
+        return echo(peer, requestor)
+    except DicomTlsError as error:
+        return error
+
+
+def _report(terminal: Terminal, result: EchoResult) -> int:
+    tls = result.tls
+    secured = (
+        f"{tls.version} {tls.cipher}, peer identified by {tls.identified_by or 'nothing'}"
+        if tls
+        else "no TLS"
+    )
+    terminal.result(
+        f"{result.peer}: C-ECHO success in {result.seconds * 1000:.1f} ms, {secured}, {result.implementation}"
+    )
+    terminal.record(
+        {
+            "ok": True,
+            "peer": str(result.peer),
+            "called_aet": result.peer.called_aet,
+            "seconds": round(result.seconds, 6),
+            "total_seconds": round(result.total_seconds, 6),
+            "implementation": result.implementation,
+            "tls": tls
+            and {
+                "version": tls.version,
+                "cipher": tls.cipher,
+                "peer_sha256": tls.fingerprint,
+                "identified_by": tls.identified_by,
+            },
+        }
+    )
+    return 0

@@ -1,0 +1,47 @@
+"""What the SCU commands share: their peers, and how they connect."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import click
+
+from dicomtls_cli.cli.options import Link
+from dicomtls_cli.cli.values import parse_peer, take_peers
+from dicomtls_cli.errors import UsageError
+from dicomtls_cli.services.peer import Peer, Requestor, TlsOptions, tls_context
+from dicomtls_cli.tls.policy import Role
+
+logger = logging.getLogger("dicomtls.tls")
+
+connect_option = click.option(
+    "-c", "--connect", "connect", metavar="[AET@]HOST[:PORT]", help="The peer, as dcm4che writes it."
+)
+
+
+def peers_from(words: Sequence[str], connect: str | None, *, aec: str | None, tls: bool) -> list[Peer]:
+    """Return the peers a command line names; raise UsageError where it names none."""
+    peers = [parse_peer(connect, aec=aec, tls=tls)[0]] if connect is not None else []
+    peers += take_peers(list(words), aec=aec, tls=tls)
+    if not peers:
+        raise UsageError(
+            "no peer is named", "write `host port`, `host:port` or `AET@host:port`", slug="usage.no-peer"
+        )
+    return peers
+
+
+def make_requestor(link: Link, tls: TlsOptions | None) -> Requestor:
+    """Read the files behind the options and return how every peer is connected to."""
+    context = None if tls is None else tls_context(Role.REQUESTOR, tls)
+    if tls is not None and tls.cert is None:
+        logger.info("no certificate of our own is shown (anonymous TLS)")
+    return Requestor(
+        calling_aet=link.aet,
+        context=context,
+        timeouts=link.timeouts,
+        maximum_length=link.maximum_length,
+        send_limit=link.send_limit,
+        family=link.family,
+        shows_certificate=tls is not None and tls.cert is not None,
+    )

@@ -1,0 +1,125 @@
+"""Types of option values and of positional words: AE titles, seconds, sizes, peers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+from dicomtls_cli.errors import UsageError
+from dicomtls_cli.services.peer import Peer
+from dicomtls_cli.upperlayer.negotiation import ae_title
+
+TLS_PORT = 2762
+PLAIN_PORT = 11112
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s)?")
+_PORT = re.compile(r"\d{1,5}")
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?|[^\x00-\x7f]\S*")
+
+
+class _AeTitle(click.ParamType):
+    name = "AETITLE"
+
+    def convert(self, value: Any, _parameter: click.Parameter | None, _ctx: click.Context | None) -> str:
+        return ae_title(str(value))
+
+
+class _Seconds(click.ParamType):
+    name = "SECONDS"
+
+    def convert(self, value: Any, _parameter: click.Parameter | None, _ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        found = _DURATION.fullmatch(value)
+        seconds = float(found[1]) / (1000 if found[2] == "ms" else 1) if found else 0.0
+        if not 0.001 <= seconds <= 86400:
+            raise UsageError(
+                f"`{value}` is not a time between 1 ms and a day",
+                "write seconds, as `10`, `10s` or `500ms`",
+                slug="usage.seconds",
+            )
+        return seconds
+
+
+AE_TITLE = _AeTitle()
+SECONDS = _Seconds()
+MAX_PDU = click.IntRange(4096, 131072)
+
+
+def parse_peer(text: str, *, aec: str | None, tls: bool) -> tuple[Peer, bool]:
+    """Parse `[AET@]host[:port]` or `[AET@][v6]:port`; tell also whether the port was written.
+
+    The default port is 2762 with TLS, 11112 without. Raises UsageError.
+    """
+    called, at, address = text.rpartition("@")
+    if at:
+        called = ae_title(called)
+        if aec is not None and aec != called:
+            raise UsageError(
+                f"`{text}` and `--aec {aec}` name different called AE titles",
+                "give one of them",
+                slug="usage.contradiction",
+            )
+    host, port = _split_address(address, text)
+    number = port if port is not None else TLS_PORT if tls else PLAIN_PORT
+    return Peer(host, number, called if at else aec or "ANY-SCP"), port is not None
+
+
+def _split_address(address: str, text: str) -> tuple[str, int | None]:
+    port: str | None = None
+    if address.startswith("["):
+        host, bracket, rest = address[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")) or ":" not in host:
+            raise _not_a_peer(text)
+        port = rest[1:] if rest else None
+    elif address.count(":") > 1:
+        host = address
+    else:
+        host, colon, after = address.partition(":")
+        port = after if colon else None
+        if not _HOST.fullmatch(host) or host.isdigit():
+            raise _not_a_peer(text)
+    if ":" in host and not re.fullmatch(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?", host):
+        raise _not_a_peer(text)
+    return host, None if port is None else parse_port(port)
+
+
+def parse_port(text: str) -> int:
+    """Parse a TCP port, 1 to 65535; raise UsageError."""
+    if not _PORT.fullmatch(text) or not 1 <= int(text) <= 65535:
+        raise UsageError(f"`{text}` is not a port", "a port is a number from 1 to 65535", slug="usage.port")
+    return int(text)
+
+
+def looks_like_port(word: str) -> bool:
+    """Tell whether the word after a peer without a port is its port: 1 to 5 digits, always."""
+    return _PORT.fullmatch(word) is not None
+
+
+def take_peers(words: list[str], *, aec: str | None, tls: bool) -> list[Peer]:
+    """Parse `host port`, `host:port` and so on, as many as there are."""
+    peers = []
+    rest = list(words)
+    while rest:
+        peer, rest = take_peer(rest, aec=aec, tls=tls)
+        peers.append(peer)
+    return peers
+
+
+def take_peer(words: list[str], *, aec: str | None, tls: bool) -> tuple[Peer, list[str]]:
+    """Parse the peer that `words` begin with, in one word or as `host port`; return also the words left."""
+    peer, has_port = parse_peer(words[0], aec=aec, tls=tls)
+    rest = words[1:]
+    if not has_port and rest and looks_like_port(rest[0]):
+        return Peer(peer.host, parse_port(rest[0]), peer.called_aet), rest[1:]
+    return peer, rest
+
+
+def _not_a_peer(text: str) -> UsageError:
+    return UsageError(
+        f"`{text}` is not a peer",
+        "write `[AET@]host[:port]`, `host port`, or `[IPv6]:port`",
+        slug="usage.peer",
+    )

@@ -1,0 +1,39 @@
+"""What `pki` makes from files and `tls` builds contexts from; neither knows the other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """Own certificate chain and private key, as `ssl.SSLContext.load_cert_chain` takes them.
+
+    `cert_file` is PEM, own certificate first, then its chain; `key_file` is PEM and may be the same file.
+    `passphrase` is called only when the key is encrypted.
+    """
+
+    cert_file: str
+    key_file: str
+    passphrase: Callable[[], bytes] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The certificates a peer is measured by.
+
+    `anchors` are DER certificates in the order of the files; each vouches for itself, and for what it
+    signed if it is a CA. `authorities` are the SHA-256 digests of those the user named as CAs on purpose.
+    `system` adds this machine's own CAs (they vouch by name only).
+    """
+
+    anchors: tuple[bytes, ...]
+    authorities: frozenset[bytes] = frozenset()
+    system: bool = False
+
+    @property
+    def pins(self) -> frozenset[bytes]:
+        """SHA-256 digests of all anchors."""
+        return frozenset(hashlib.sha256(der).digest() for der in self.anchors)

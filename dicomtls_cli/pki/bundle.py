@@ -1,0 +1,102 @@
+"""Collect certificates from many files into one trust file that every peer can read."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from dicomtls_cli.errors import InputError, printable
+from dicomtls_cli.pki.load import CertificateFile, read_certificate_files
+
+
+@dataclass(frozen=True)
+class BundledCertificate:
+    """One certificate: its DER, its subject (RFC 4514), its end (UTC; both None if unreadable) and digest."""
+
+    der: bytes
+    subject: str | None
+    not_after: datetime | None
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Certificates, each once, in the order of the inputs; and what was left out of it."""
+
+    certificates: tuple[BundledCertificate, ...]
+    files: tuple[Path, ...]
+    duplicates: int
+    keys_dropped: int
+
+
+def collect(inputs: Sequence[Path], *, strip_keys: bool = False) -> Bundle:
+    """Read the certificates of `inputs`: PEM files (any number in each), DER files, directories of such.
+
+    Raises `InputError` for what cannot be read, for a private key among them unless `strip_keys` drops it,
+    and if there is no certificate at all.
+    """
+    files = read_certificate_files(inputs, allow_key_only=True)
+    keys = sum(file.keys for file in files)
+    if keys and not strip_keys:
+        raise _holds_key(next(file for file in files if file.keys))
+    found = [der for file in files for der in file.certificates]
+    if not found:
+        raise InputError(
+            "there is no certificate in the inputs",
+            "name the peers' certificates, as in `dicomtls bundle a.crt b.crt -o trusted.crt`",
+            slug="bundle.no-certificate",
+        )
+    unique = tuple(dict.fromkeys(found))
+    certificates = tuple(_describe(der) for der in unique)
+    return Bundle(certificates, tuple(file.path for file in files), len(found) - len(unique), keys)
+
+
+def render(bundle: Bundle) -> bytes:
+    """Return the PEM file (RFC 7468) of `bundle`: each block under comment lines, ASCII, newline-terminated.
+
+    The same certificates in the same order give the same bytes.
+    """
+    blocks = []
+    for one in bundle.certificates:
+        end = "unreadable" if one.not_after is None else f"{one.not_after:%Y-%m-%dT%H:%M:%SZ}"
+        head = f"# subject: {_comment(one.subject)}\n# expires: {end}\n# sha256: {one.sha256}\n"
+        blocks.append(head + ssl.DER_cert_to_PEM_cert(one.der))
+    return "\n".join(blocks).encode("ascii")
+
+
+def _holds_key(file: CertificateFile) -> InputError:
+    what = "a private key besides its certificate" if file.certificates else "a private key"
+    return InputError(
+        f"`{file.path}` holds {what}, and a bundle is handed around",
+        "leave it out, or bundle the certificates alone with `--strip-keys`",
+        slug="bundle.private-key",
+    )
+
+
+def _comment(text: str | None) -> str:
+    """Return `text`, a peer's word, as harmless ASCII: one line, no PEM marker, no reader's line limit."""
+    shown = printable("unreadable" if text is None else text, 200)
+    shown = shown.encode("ascii", "backslashreplace").decode()
+    return shown.replace("--", "- -").replace("--", "- -")[:240]
+
+
+def _describe(der: bytes) -> BundledCertificate:
+    from cryptography import x509
+
+    subject: str | None = None
+    not_after: datetime | None = None
+    try:
+        with warnings.catch_warnings():
+            # What it deprecates (a negative serial number) does not concern what is shown here.
+            warnings.simplefilter("ignore")
+            certificate = x509.load_der_x509_certificate(der)
+            not_after = certificate.not_valid_after_utc
+            subject = certificate.subject.rfc4514_string()
+    except ValueError:
+        pass  # OpenSSL could parse it, so it stays; the comment says that it is odd
+    return BundledCertificate(der, subject, not_after, hashlib.sha256(der).hexdigest())

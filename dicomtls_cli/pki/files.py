@@ -1,0 +1,306 @@
+"""Read small files with a cap; write new ones whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shlex
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dicomtls_cli.errors import InputError, OutputError
+
+READ_LIMIT = 16 * 1024 * 1024
+"""Bytes: far more than any certificate bundle, far less than hurts."""
+
+# What `os.link` answers where the file system (FAT, network shares) or the system's rules do not allow it.
+_NO_HARD_LINK = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_DIRECTORY = {errno.ENOENT, errno.ENOTDIR}
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """A file to be written: `private` ones are 0600 from their creation, others 0644 less the umask."""
+
+    path: Path
+    data: bytes = field(repr=False)
+    private: bool = False
+
+
+def read_capped(path: Path, what: str, *, limit: int = READ_LIMIT) -> bytes:
+    """Return the content of the regular file `path`, at most `limit` bytes.
+
+    `what` is the file's part in the sentence ("certificate", "trusted certificates"). Raises `InputError`
+    for what is missing, unreadable, a directory, not a regular file or too large. Never waits: a FIFO or a
+    device is refused before it is read.
+    """
+    shown = f"the {what} file `{path}`"
+    try:
+        _check_readable_kind(path.stat().st_mode, path, shown)
+        # O_NONBLOCK: should a FIFO take the file's place after the check, opening it does not hang.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            _check_readable_kind(os.fstat(file.fileno()).st_mode, path, shown)
+            data = file.read(limit + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(
+            f"{shown} does not exist", f"look for it from the directory `{_here()}`", slug="file.missing"
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise InputError(
+            f"{shown} cannot be read: {reason}",
+            f"check it with `ls -l {shlex.quote(str(path))}`",
+            slug="file.unreadable",
+        ) from None
+    if len(data) > limit:
+        raise InputError(
+            f"{shown} has more than {limit} bytes",
+            "check that it is the file you mean",
+            slug="file.too-large",
+        )
+    return data
+
+
+def _here() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return "."
+
+
+def _check_readable_kind(mode: int, path: Path, shown: str) -> None:
+    if stat.S_ISDIR(mode):
+        raise InputError(
+            f"{shown} is a directory", f"name one file in it, as in `{path}/NAME`", slug="file.is-directory"
+        )
+    if not stat.S_ISREG(mode):
+        raise InputError(
+            f"{shown} is a device, pipe or socket",
+            "write its content to a regular file and name that",
+            slug="file.not-regular",
+        )
+
+
+def check_targets(paths: Sequence[Path], *, force: bool) -> None:
+    """Check that `write_files` has a place for each of `paths`; writes nothing.
+
+    Without `force` nothing may be there yet; with it a regular file, or a symbolic link to one or to
+    nothing, may. Raises `OutputError` naming the first path that is no place for a new file.
+    """
+    for path in paths:
+        with _told(path):
+            _check_directory(path)
+            _check_target(path, force=force)
+
+
+def _check_directory(path: Path) -> None:
+    parent = path.parent
+    if not stat.S_ISDIR(parent.stat().st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _check_target(path: Path, *, force: bool) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(mode):
+        # /dev/stdout and its kin: replacing the link would break the machine, not write to the terminal.
+        to_process = str(path.readlink()).startswith("/proc/")
+        with suppress(FileNotFoundError):
+            mode = path.stat().st_mode
+        odd = to_process or not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode))
+    else:
+        odd = not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    if stat.S_ISDIR(mode):
+        raise OutputError(
+            f"cannot write `{path}`: it is a directory",
+            f"name a file in it, as in `{path}/NAME`",
+            slug="output.is-directory",
+        )
+    if odd:
+        raise OutputError(
+            f"cannot write `{path}`: it is a device, pipe or socket",
+            "name a regular file",
+            slug="output.not-regular",
+        )
+    if not force:
+        raise _exists(path)
+
+
+def refuse_output_among_inputs(output: Path, inputs: Sequence[Path]) -> None:
+    """Raise `OutputError` if `output` is one of the files `inputs`, under whatever name."""
+    for path in inputs:
+        same = output.absolute() == path.absolute()
+        with suppress(OSError, ValueError):
+            same = same or output.samefile(path)
+        if same:
+            raise OutputError(
+                f"the output `{output}` is also an input (`{path}`)",
+                "write to another file, then move it into place",
+                slug="output.is-input",
+            )
+
+
+def write_files(files: Sequence[NewFile], *, force: bool = False) -> None:
+    """Write all of `files`, or none: on any failure everything is as it was before.
+
+    Each is written beside its place under a hidden temporary name, with its final mode from its creation,
+    flushed to the disk, and only then linked into place. Without `force` an existing path is never
+    replaced, not even one that appears in between. With `force` a symbolic link is replaced, not followed.
+    Raises `OutputError`.
+    """
+    check_targets([file.path for file in files], force=force)
+    staged: list[_Staged] = []
+    complete = False
+    try:
+        for file in files:
+            with _told(file.path):
+                staged.append(_stage(file))
+        for one in staged:
+            with _told(one.target):
+                one.place(force=force)
+        complete = True
+    finally:
+        for one in reversed(staged):
+            if not complete:
+                one.undo()
+            one.discard()
+    for directory in {file.path.parent for file in files}:
+        _sync_directory(directory)
+
+
+@dataclass
+class _Staged:
+    """One file under its temporary name, on its way to `target`."""
+
+    target: Path
+    temporary: Path
+    inode: tuple[int, int]
+    backup: Path | None = None
+
+    def place(self, *, force: bool) -> None:
+        if force and os.path.lexists(self.target):
+            self._keep_old()
+            self.temporary.replace(self.target)
+            return
+        try:
+            os.link(self.temporary, self.target)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINK:
+                raise
+            self._place_without_link()
+
+    def _place_without_link(self) -> None:
+        # Claiming the name first keeps the promise that nothing is ever overwritten.
+        os.close(os.open(self.target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
+            self.temporary.replace(self.target)
+        except BaseException:
+            self.target.unlink(missing_ok=True)
+            raise
+
+    def _keep_old(self) -> None:
+        backup = _temporary_name(self.target)
+        try:
+            os.link(self.target, backup, follow_symlinks=False)
+        except (OSError, NotImplementedError):
+            self.target.rename(backup)
+        self.backup = backup
+
+    def undo(self) -> None:
+        with suppress(OSError):
+            if self.backup is not None:
+                self.backup.replace(self.target)
+            elif _inode(self.target.lstat()) == self.inode:
+                self.target.unlink()
+
+    def discard(self) -> None:
+        for path in (self.temporary, self.backup):
+            if path is not None:
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+
+
+def _stage(file: NewFile) -> _Staged:
+    temporary = _temporary_name(file.path)
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(temporary, flags, 0o600 if file.private else 0o644)
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(file.data)
+            out.flush()
+            os.fsync(out.fileno())
+            return _Staged(file.path, temporary, _inode(os.fstat(out.fileno())))
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _temporary_name(target: Path) -> Path:
+    # Not made from the target's name: that may already be as long as names can be.
+    return target.with_name(f".dicomtls-{secrets.token_hex(8)}.tmp")
+
+
+def _inode(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _sync_directory(path: Path) -> None:
+    # The names survive a power loss where the system lets a directory be synced; elsewhere nothing is lost.
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _exists(path: Path) -> OutputError:
+    return OutputError(
+        f"`{path}` exists already", "choose another name, or replace it with `--force`", slug="output.exists"
+    )
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn an `OSError` about `path` into words."""
+    try:
+        yield
+    except FileExistsError:
+        raise _exists(path) from None
+    except (OSError, ValueError) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        if number in _NO_DIRECTORY:
+            raise OutputError(
+                f"cannot write `{path}`: the directory `{path.parent}` does not exist",
+                f"make it with `mkdir -p {shlex.quote(str(path.parent))}`",
+                slug="output.no-directory",
+            ) from None
+        if number in _NOT_WRITABLE:
+            raise OutputError(
+                f"cannot write `{path}`: {reason}",
+                "choose a file and directory that you may write to",
+                slug="output.not-writable",
+            ) from None
+        if number in _NO_SPACE:
+            raise OutputError(
+                f"cannot write `{path}`: {reason}",
+                "free some space, or write elsewhere; nothing was left behind",
+                slug="output.no-space",
+            ) from None
+        raise OutputError(
+            f"cannot write `{path}`: {reason}", "nothing was left behind", slug="output.failed"
+        ) from None

@@ -1,0 +1,223 @@
+"""What the TLS factory takes, from files: trusted certificates and own key pair, without `cryptography`."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from dicomtls_cli.errors import InputError, OutputError, printable
+from dicomtls_cli.material import KeyPair, Trust
+from dicomtls_cli.pki.contents import MAX_PASSPHRASE, Contents, Item, Kind, read_contents
+from dicomtls_cli.pki.files import NewFile, read_capped, write_files
+from dicomtls_cli.pki.pair import encrypted_without_passphrase, open_key, read_pair
+
+_log = logging.getLogger("dicomtls.pki")
+
+SUFFIXES = frozenset({".pem", ".crt", ".cer", ".der"})
+"""The files of a directory that are read as certificates, in any case of letters."""
+
+_NOT_TRUST: dict[Kind, tuple[str, str]] = {
+    Kind.EMPTY: ("trust.empty", "put the peers' certificates into it: `dicomtls bundle CERT... -o FILE`"),
+    Kind.PRIVATE_KEY: (
+        "trust.is-key",
+        "name the certificate that belongs to it; a key is never handed around",
+    ),
+    Kind.PUBLIC_KEY: ("trust.is-public-key", "name the certificate, not the bare public key"),
+    Kind.REQUEST: ("trust.is-request", "name the certificate that was issued for this request"),
+    Kind.CRL: ("trust.is-crl", "name the certificate of the CA that issued this list"),
+    Kind.PKCS7: ("trust.is-pkcs7", "convert it: `openssl pkcs7 -print_certs -in FILE -out CERTS.pem`"),
+    Kind.PKCS12: ("trust.is-pkcs12", "convert it: `openssl pkcs12 -nokeys -in FILE -out CERTS.pem`"),
+    Kind.JAVA_KEYSTORE: ("trust.is-jks", "convert it: `keytool -exportcert -rfc -keystore FILE -alias NAME`"),
+}
+_NOT_TRUST[Kind.ENCRYPTED_KEY] = _NOT_TRUST[Kind.OPENSSH_KEY] = _NOT_TRUST[Kind.PRIVATE_KEY]
+_NO_CERTIFICATE = ("trust.not-a-certificate", "a certificate is PEM (`-----BEGIN CERTIFICATE-----`) or DER")
+
+
+@dataclass(frozen=True)
+class CertificateFile:
+    """The certificates of one file, DER, and how many private keys are in it too."""
+
+    path: Path
+    certificates: tuple[bytes, ...]
+    keys: int = 0
+
+
+def load_trust(files: Sequence[Path], authorities: Sequence[Path] = (), *, system: bool = False) -> Trust:
+    """Read the trusted certificates in `files`, and in `authorities`, which are CAs by the user's word.
+
+    Each is a PEM file, a DER file, or a directory of such. A certificate found twice counts once. A private
+    key among them is left out, and warned of through the logger `dicomtls.pki`. Raises `InputError` for what
+    cannot be read and for a file or directory without a certificate.
+    """
+    trusted = read_certificate_files(files)
+    named_as_ca = read_certificate_files(authorities)
+    for file in (*trusted, *named_as_ca):
+        if file.keys:
+            _log.warning(
+                "the trust file `%s` also holds a private key, and such files are handed around; "
+                "make one without it: `dicomtls bundle --strip-keys FILE -o NEW`",
+                printable(str(file.path)),
+            )
+    anchors = [der for file in (*trusted, *named_as_ca) for der in file.certificates]
+    digests = frozenset(hashlib.sha256(der).digest() for file in named_as_ca for der in file.certificates)
+    return Trust(tuple(dict.fromkeys(anchors)), digests, system)
+
+
+def read_certificate_files(entries: Sequence[Path], *, allow_key_only: bool = False) -> list[CertificateFile]:
+    """Read the certificates of `entries`: PEM files, DER files, or directories of such (`SUFFIXES`).
+
+    With `allow_key_only` a file with nothing but a private key is not an error. Every certificate returned is
+    one that OpenSSL can parse. Raises `InputError` naming the file at fault.
+    """
+    files = [_certificates_of(path, allow_key_only) for entry in entries for path in certificate_paths(entry)]
+    if not _parsable(der for file in files for der in file.certificates):
+        for file in files:
+            for number, der in enumerate(file.certificates, 1):
+                if not _parsable([der]):
+                    raise InputError(
+                        f"certificate {number} in `{file.path}` cannot be parsed",
+                        "get the certificate again from its owner",
+                        slug="trust.damaged",
+                    )
+    return files
+
+
+def certificate_paths(entry: Path) -> list[Path]:
+    """Return `entry`, or if it is a directory the certificate files in it by name, hidden ones left out."""
+    if not entry.is_dir():
+        return [entry]
+    try:
+        inside = sorted(path for path in entry.iterdir() if path.suffix.lower() in SUFFIXES)
+    except OSError as error:
+        raise InputError(
+            f"the directory `{entry}` cannot be read: {error.strerror}",
+            f"check it with `ls -ld {entry}`",
+            slug="file.unreadable",
+        ) from None
+    found = [path for path in inside if not path.name.startswith(".") and not path.is_dir()]
+    if not found:
+        raise InputError(
+            f"the directory `{entry}` holds no certificate file",
+            "files ending in .pem, .crt, .cer or .der are read",
+            slug="trust.empty-directory",
+        )
+    return found
+
+
+def _certificates_of(path: Path, allow_key_only: bool) -> CertificateFile:
+    contents = read_contents(path, "certificate")
+    found = CertificateFile(path, contents.certificates, len(contents.keys))
+    if not found.certificates and not (allow_key_only and found.keys):
+        kind = contents.main_kind
+        slug, hint = _NOT_TRUST.get(kind, _NO_CERTIFICATE)
+        raise InputError(f"`{path}` is {kind.value}, not a certificate", hint, slug=slug)
+    return found
+
+
+def _parsable(certificates: Iterator[bytes] | Sequence[bytes]) -> bool:
+    data = b"".join(certificates)
+    if not data:
+        return True
+    try:
+        # A context that nobody ever connects with: it is the only X.509 parser in the standard library.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=data)
+    except (ssl.SSLError, ValueError):
+        return False
+    return True
+
+
+def read_passphrase(path: Path) -> bytes:
+    """Return the first line of `path` without its end, as OpenSSL's `file:` does; it may be empty."""
+    lines = read_capped(path, "passphrase", limit=64 * 1024).splitlines()
+    return lines[0] if lines else b""
+
+
+@contextmanager
+def key_pair(
+    cert: Path, key: Path | None = None, passphrase: Callable[[], bytes] | None = None
+) -> Iterator[KeyPair]:
+    """Yield what `ssl` loads for the certificate (chain) `cert` and its private `key`; valid inside `with`.
+
+    `key` None means that the key is in `cert`. PEM files are handed over as they are. What OpenSSL cannot
+    read by itself (DER; PEM with a byte order mark or joined lines) goes through a temporary directory that
+    ends with the context, the key encrypted under a random passphrase: never in the clear. `passphrase` is
+    called at most once, and only for an encrypted key. Raises `InputError` for files that are missing, not
+    what they should be, or an encrypted key without `passphrase`; also when OpenSSL asks for it later on.
+    """
+    pair = read_pair(cert, key)
+    answer = _Answer(passphrase, pair.key_path)
+    if pair.key.kind is Kind.ENCRYPTED_KEY and passphrase is None:
+        raise encrypted_without_passphrase(pair.key_path)
+    with ExitStack() as stack:
+        cert_file, key_file = str(cert), str(pair.key_path)
+        if not (pair.certificates.openssl_ready and pair.key_contents.openssl_ready):
+            directory = stack.enter_context(_temporary_directory())
+            if not pair.certificates.openssl_ready:
+                cert_file = str(_temporary_chain(directory, pair.certificates))
+            if not pair.key_contents.openssl_ready:
+                secret = secrets.token_hex(32).encode()
+                key_file = str(_temporary_key(directory, pair.key, pair.key_path, answer, secret))
+                answer = _Answer(lambda: secret, pair.key_path)
+        yield KeyPair(cert_file, key_file, answer)
+
+
+class _Answer:
+    """The passphrase callback: always answers or raises, so OpenSSL never asks on the terminal."""
+
+    def __init__(self, ask: Callable[[], bytes] | None, path: Path) -> None:
+        self._ask = ask
+        self._path = path
+        self._known: bytes | None = None
+
+    def __call__(self) -> bytes:
+        if self._known is None:
+            if self._ask is None:
+                raise encrypted_without_passphrase(self._path)
+            known = self._ask()
+            if len(known) > MAX_PASSPHRASE:
+                raise InputError(
+                    f"the passphrase of `{self._path}` is longer than {MAX_PASSPHRASE} bytes",
+                    "check that the passphrase file is the one you mean",
+                    slug="key.passphrase-too-long",
+                )
+            self._known = known
+        return self._known
+
+
+@contextmanager
+def _temporary_directory() -> Iterator[Path]:
+    try:
+        directory = TemporaryDirectory(prefix="dicomtls-", ignore_cleanup_errors=True)  # 0700
+    except OSError as error:
+        raise OutputError(
+            f"there is no directory for temporary files: {error.strerror}",
+            "set TMPDIR to a directory you may write to, or convert certificate and key to PEM",
+            slug="output.no-temporary",
+        ) from None
+    with directory as name:
+        yield Path(name)
+
+
+def _temporary_chain(directory: Path, chain: Contents) -> Path:
+    path = directory / "chain.pem"
+    text = "".join(ssl.DER_cert_to_PEM_cert(der) for der in chain.certificates)
+    write_files([NewFile(path, text.encode())])
+    return path
+
+
+def _temporary_key(directory: Path, key: Item, source: Path, answer: _Answer, secret: bytes) -> Path:
+    from cryptography.hazmat.primitives import serialization
+
+    path = directory / "key.pem"
+    opened = open_key(key, source, answer() if key.kind is Kind.ENCRYPTED_KEY else None)
+    encryption = serialization.BestAvailableEncryption(secret)
+    pem = opened.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+    write_files([NewFile(path, pem, private=True)])
+    return path

@@ -1,0 +1,237 @@
+"""An open association with a peer, or why there is none."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import ssl
+import threading
+import time
+from dataclasses import replace
+from typing import Any
+
+from dicomtls_cli.errors import AssociationLost, ConnectionFailed, DicomTlsError, ExitCode
+from dicomtls_cli.services.diagnose import Stage, diagnose
+from dicomtls_cli.services.peer import Peer, Requestor
+from dicomtls_cli.tls.handshake import TlsFacts, handshake, messages
+from dicomtls_cli.tls.names import is_address
+from dicomtls_cli.tls.policy import Role
+from dicomtls_cli.upperlayer.association import Association, AssociationRejected, ConnectionBroken
+from dicomtls_cli.upperlayer.header import NotDicom
+from dicomtls_cli.upperlayer.items import ImplementationClassUID, ImplementationVersion, MaximumLength
+from dicomtls_cli.upperlayer.pdu import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION,
+    AssociateAccept,
+    AssociateRequest,
+    PresentationContext,
+)
+
+logger = logging.getLogger("dicomtls.association")
+
+_PROBE_SECONDS = 2.0
+
+
+def associate(
+    peer: Peer, contexts: tuple[PresentationContext, ...], requestor: Requestor
+) -> tuple[Association, AssociateAccept, TlsFacts | None]:
+    """Connect to `peer`, secure the connection and open an association that proposes `contexts`.
+
+    Returns the association, the peer's answer, and how the connection is secured (None for plain DICOM).
+    Raises DicomTlsError with the cause, whatever the stage.
+    """
+    request = AssociateRequest(
+        peer.called_aet,
+        requestor.calling_aet,
+        contexts,
+        (
+            MaximumLength(requestor.maximum_length),
+            ImplementationClassUID(IMPLEMENTATION_CLASS_UID),
+            ImplementationVersion(IMPLEMENTATION_VERSION),
+        ),
+    )
+    sock, facts = connect(peer, requestor)
+    association = Association(
+        sock,
+        acse_timeout=requestor.timeouts.acse,
+        dimse_timeout=requestor.timeouts.dimse,
+        maximum_length=requestor.maximum_length,
+    )
+    logger.info("Requesting Association")
+    try:
+        accept = association.request(request, limit=requestor.send_limit)
+    except AssociationRejected as error:
+        raise _rejection(error, peer, requestor) from error
+    except (ConnectionBroken, NotDicom) as error:
+        raise _why_refused(error, peer, requestor, facts) from error
+    except AssociationLost as error:
+        raise diagnose(error, role=Role.REQUESTOR, stage=Stage.ASSOCIATION, peer=str(peer)) from error
+    except BaseException:
+        association.close()
+        raise
+    logger.info("Association Accepted (Max Send PDV: %d)", association.max_send_pdv)
+    return association, accept, facts
+
+
+def connect(peer: Peer, requestor: Requestor) -> tuple[socket.socket, TlsFacts | None]:
+    """Connect to `peer` and make the TLS handshake, where there is to be one; raise DicomTlsError."""
+    sock = _connect_tcp(peer, requestor)
+    if requestor.context is None:
+        return sock, None
+    try:
+        secured = _wrap(sock, requestor.context, peer.host)
+    except (OSError, ValueError) as error:
+        sock.close()
+        raise diagnose(error, role=Role.REQUESTOR, stage=Stage.TLS, peer=str(peer)) from error
+    try:
+        return secured, handshake(secured, time.monotonic() + requestor.timeouts.tls)
+    except OSError as error:
+        requested = messages(secured).certificate_requested
+        secured.close()
+        raise diagnose(
+            error,
+            role=Role.REQUESTOR,
+            stage=Stage.TLS,
+            peer=str(peer),
+            requested_certificate=requested,
+            showed_certificate=requestor.shows_certificate,
+        ) from error
+    except BaseException:
+        secured.close()
+        raise
+
+
+def _wrap(sock: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+    # The name is sent (SNI) where it is one; the identity check gets it in any case.
+    return context.wrap_socket(sock, server_hostname=host.rstrip("."), do_handshake_on_connect=False)
+
+
+def _connect_tcp(peer: Peer, requestor: Requestor) -> socket.socket:
+    deadline = time.monotonic() + requestor.timeouts.connect
+    try:
+        addresses = _resolve(peer, requestor.family, deadline)
+    except (OSError, UnicodeError) as error:
+        raise diagnose(error, role=Role.REQUESTOR, stage=Stage.RESOLVE, peer=str(peer)) from error
+    failure: OSError = OSError(errno.EADDRNOTAVAIL, "no address")
+    for number, (family, kind, protocol, _, address) in enumerate(addresses):
+        # What time there is left is shared by the addresses that are left: one dead address is not the end.
+        share = max(deadline - time.monotonic(), 0.001) / (len(addresses) - number)
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(share)
+            sock.connect(address)
+            return sock
+        except OSError as error:
+            sock.close()
+            failure = error
+    raise diagnose(failure, role=Role.REQUESTOR, stage=Stage.CONNECT, peer=str(peer)) from failure
+
+
+def _resolve(peer: Peer, family: socket.AddressFamily, deadline: float) -> list[Any]:
+    """Return `getaddrinfo` entries, asked for in a thread of its own: it knows no deadline."""
+    outcome: list[Any] = []
+
+    def look_up() -> None:
+        try:
+            outcome.append(socket.getaddrinfo(peer.host, peer.port, family, socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            outcome.append(error)
+
+    if is_address(peer.host):
+        look_up()
+    else:
+        thread = threading.Thread(target=look_up, daemon=True)
+        thread.start()
+        thread.join(max(deadline - time.monotonic(), 0))
+    if not outcome:
+        raise socket.gaierror(socket.EAI_AGAIN, "the name was not resolved in time")
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    found: list[Any] = outcome[0]
+    return found
+
+
+def _rejection(error: AssociationRejected, peer: Peer, requestor: Requestor) -> DicomTlsError:
+    hints = {
+        7: f"the peer does not know the called AE title `{peer.called_aet}`; give its own with `--aec`",
+        3: f"the peer does not know the calling AE title `{requestor.calling_aet}`; give one it knows "
+        "with `--aet`, or add it there",
+    }
+    by_user = error.reject.source == 1
+    hint = (
+        hints.get(error.reject.reason, "") if by_user else "try again later, with fewer associations at once"
+    )
+    return AssociationLost(f"`{peer}`: {error.message}", hint, slug=error.slug, exit_code=ExitCode.REJECTED)
+
+
+def _why_refused(
+    error: ConnectionBroken | NotDicom, peer: Peer, requestor: Requestor, facts: TlsFacts | None
+) -> DicomTlsError:
+    """Say why the peer broke off where its A-ASSOCIATE-AC was due, asking it once more where it did not say.
+
+    Under TLS 1.3 a refused certificate shows only now, and its alert is lost when the peer resets first:
+    a second connection that reads before it writes gets it. A peer that hangs up on plain DICOM may want TLS.
+    """
+    cause: BaseException = error
+    if isinstance(error, ConnectionBroken) and not isinstance(error.error, ssl.SSLError):
+        if requestor.context is not None:
+            cause = _alert_of(peer, requestor) or error
+        elif _speaks_tls(peer, requestor):
+            return ConnectionFailed(
+                f"no plain DICOM with `{peer}`: it speaks TLS on this port",
+                "drop `--no-tls`",
+                slug="association.peer-speaks-tls",
+                exit_code=ExitCode.NO_COMMON_TLS,
+            )
+    return diagnose(
+        cause,
+        role=Role.REQUESTOR,
+        stage=Stage.ASSOCIATION,
+        peer=str(peer),
+        requested_certificate=facts is not None and facts.certificate_requested,
+        showed_certificate=requestor.shows_certificate,
+    )
+
+
+def _alert_of(peer: Peer, requestor: Requestor) -> ssl.SSLError | None:
+    try:
+        sock, _ = connect(peer, _quick(requestor))
+    except DicomTlsError:
+        return None
+    with sock:
+        sock.settimeout(_PROBE_SECONDS)
+        try:
+            sock.recv(1)
+        except ssl.SSLError as alert:
+            return alert
+        except OSError:
+            return None
+    return None
+
+
+def _speaks_tls(peer: Peer, requestor: Requestor) -> bool:
+    """Tell whether the peer answers a TLS ClientHello with TLS, were it to refuse it by an alert."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # nothing is sent: the question is what speaks there
+    try:
+        sock = _connect_tcp(peer, _quick(requestor))
+    except DicomTlsError:
+        return False
+    sock.settimeout(_PROBE_SECONDS)
+    try:
+        with context.wrap_socket(sock, do_handshake_on_connect=False) as secured:
+            secured.do_handshake()
+            return True
+    except ssl.SSLError as error:
+        return "ALERT" in (error.reason or "")
+    except OSError:
+        return False
+    finally:
+        sock.close()
+
+
+def _quick(requestor: Requestor) -> Requestor:
+    timeouts = replace(requestor.timeouts, connect=_PROBE_SECONDS, tls=_PROBE_SECONDS)
+    return replace(requestor, timeouts=timeouts)

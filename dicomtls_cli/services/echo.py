@@ -1,0 +1,112 @@
+"""C-ECHO as a service class user (PS3.4 Annex A, PS3.7 9.1.5)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+
+from dicomtls_cli.dimse.command import Command, decode, echo_request, encode
+from dicomtls_cli.dimse.status import StatusClass, classify, words
+from dicomtls_cli.errors import AssociationLost, DicomTlsError, ExitCode, ProtocolError
+from dicomtls_cli.services.connect import associate
+from dicomtls_cli.services.diagnose import Stage, diagnose
+from dicomtls_cli.services.peer import Peer, Requestor
+from dicomtls_cli.tls.handshake import TlsFacts
+from dicomtls_cli.tls.policy import Role
+from dicomtls_cli.upperlayer.association import Association
+from dicomtls_cli.upperlayer.negotiation import propose, refused_contexts
+from dicomtls_cli.upperlayer.pdu import AssociateAccept
+from dicomtls_cli.upperlayer.registry import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
+
+logger = logging.getLogger("dicomtls.association")
+
+_CONTEXTS = propose([(VERIFICATION, (IMPLICIT_VR_LITTLE_ENDIAN,))])
+
+
+@dataclass(frozen=True)
+class EchoResult:
+    """A verified peer: how it is secured (None: plain DICOM), what it says of itself, how long it took.
+
+    `seconds` is the time from the C-ECHO-RQ to its response, `total_seconds` that of the whole association.
+    """
+
+    peer: Peer
+    tls: TlsFacts | None
+    implementation: str
+    seconds: float
+    total_seconds: float
+
+
+def echo(peer: Peer, requestor: Requestor) -> EchoResult:
+    """Verify `peer` by one C-ECHO on an association of its own.
+
+    Raises DicomTlsError with the cause where the peer does not answer with success.
+    """
+    begun = time.monotonic()
+    association, accept, facts = associate(peer, _CONTEXTS, requestor)
+    try:
+        if not association.contexts:
+            raise _no_context(association, accept)
+        seconds = _exchange(association)
+        logger.info("Releasing Association")
+        association.release()
+    except AssociationLost as error:
+        raise diagnose(error, role=Role.REQUESTOR, stage=Stage.DIMSE, peer=str(peer)) from error
+    finally:
+        association.close()
+    implementation = accept.implementation_version or accept.implementation_class_uid
+    return EchoResult(peer, facts, implementation, seconds, time.monotonic() - begun)
+
+
+def _exchange(association: Association) -> float:
+    (context_id,) = association.contexts
+    sent = time.monotonic()
+    logger.info("Sending Echo Request (MsgID 1)")
+    association.send(context_id, encode(echo_request(1)))
+    response = expect_response(association, context_id, 1)
+    seconds = time.monotonic() - sent
+    assert response.status is not None
+    if classify(response.status) not in (StatusClass.SUCCESS, StatusClass.WARNING):
+        association.release()
+        raise DicomTlsError(
+            f"the peer answered the C-ECHO with {words(response.status, response.error_comment)}",
+            "see the peer's log for the reason",
+            slug="dimse.failure-status",
+            exit_code=ExitCode.STATUS,
+        )
+    logger.info("Received Echo Response (%s)", "Success" if response.status == 0 else words(response.status))
+    return seconds
+
+
+def expect_response(association: Association, context_id: int, message_id: int) -> Command:
+    """Wait for the response to request `message_id` on `context_id` and return it.
+
+    Raises AssociationLost, or ProtocolError after an A-ABORT where something else comes (PS3.7 6.2).
+    """
+    received = association.receive()
+    if received is None:
+        raise AssociationLost(
+            "the peer released the association instead of answering",
+            "see the peer's log for the reason",
+            slug="association.released",
+        )
+    came_on, data = received
+    try:
+        response = decode(data)
+        if not response.is_response or response.responded_to != message_id or came_on != context_id:
+            raise ProtocolError(f"{response.name} where the response to message {message_id} was due")
+    except ProtocolError as error:
+        association.abort(source=2, reason=error.abort_reason)
+        raise
+    return response
+
+
+def _no_context(association: Association, accept: AssociateAccept) -> DicomTlsError:
+    association.abort()
+    return DicomTlsError(
+        "the peer accepted the association but not Verification (C-ECHO)",
+        "it may be a peer that only stores; `dicomtls storescu` can still work",
+        slug="association.no-context",
+        exit_code=ExitCode.NO_CONTEXT,
+    )

@@ -1,0 +1,220 @@
+"""The head of a DICOM file or data set: a few values found without reading, or trusting, the rest.
+
+Pure functions over bytes. The sender scans files with them, the receiver finds the values of its layout while
+the data set still streams in: whoever calls offers what it has, is told how much is needed at least, and
+calls again with more from the start. What cannot be read raises HeadError and nothing else; a file may then
+be handed to pydicom, which knows many more ways to be broken.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dicomtls_cli.services import elements
+from dicomtls_cli.services.elements import Encoding, HeadError, ShortError
+from dicomtls_cli.services.syntax import transfer_syntax as encoding_of
+
+__all__ = ["FileMeta", "Head", "HeadError", "NeedMore", "encode_meta", "read_head", "read_meta"]
+
+Buffer = bytes | bytearray | memoryview
+
+PREAMBLE_LENGTH = 128
+MAX_INFLATED = 1 << 20
+"""How many bytes of a deflated data set are inflated at most, whatever they were deflated to."""
+
+_PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+_META_CLASS, _META_INSTANCE, _META_SYNTAX = 0x00020002, 0x00020003, 0x00020010
+
+
+@dataclass(frozen=True)
+class NeedMore:
+    """The bytes end too early: at least `need` bytes, counted from the start, are needed to go on."""
+
+    need: int
+
+
+@dataclass(frozen=True)
+class FileMeta:
+    """What the file meta information says (PS3.10 7.1); a UID that is not there is empty.
+
+    `offset` is where the data set begins, in bytes from the start of the file.
+    """
+
+    transfer_syntax: str
+    media_storage_sop_class: str
+    media_storage_sop_instance: str
+    offset: int
+
+
+@dataclass(frozen=True)
+class Head:
+    """The wanted values of a data set, as far as they are known.
+
+    `values`: by tag, one character per byte (latin-1: `.encode("latin-1")` gives the bytes back), trailing
+    NULs and spaces removed. `absent`: wanted tags that the data set does not have at its top level. `need`:
+    0 when every wanted tag is in one of the two, else the number of bytes, counted from the start, that are
+    needed at least to go on.
+    """
+
+    values: Mapping[int, str]
+    absent: frozenset[int]
+    need: int
+
+
+def read_meta(data: Buffer) -> FileMeta | NeedMore:
+    """Read preamble, prefix and file meta information from the start of a file (PS3.10 7.1).
+
+    The group length (0002,0000) is not relied on: the meta ends where another group begins. Raises HeadError
+    when the bytes are no DICOM file, or when the meta is not explicit VR little endian in ascending order.
+    """
+    view = memoryview(data)
+    prefix = bytes(view[PREAMBLE_LENGTH : PREAMBLE_LENGTH + 4])
+    if not b"DICM".startswith(prefix):
+        raise HeadError("there is no `DICM` after a preamble of 128 bytes")
+    try:
+        values, at = _walk_meta(view)
+    except ShortError as short:
+        return NeedMore(short.need)
+    syntax, sop_class, sop_instance = (
+        values.get(tag, "") for tag in (_META_SYNTAX, _META_CLASS, _META_INSTANCE)
+    )
+    return FileMeta(syntax, sop_class, sop_instance, offset=at)
+
+
+def _walk_meta(data: memoryview) -> tuple[dict[int, str], int]:
+    """Return the UIDs of group 0002 by tag, and where the group ends."""
+    values: dict[int, str] = {}
+    at, last, stated_end = PREAMBLE_LENGTH + 4, 0, -1
+    while True:
+        tag = elements.tag_at(data, at, elements.EXPLICIT_LITTLE)
+        # Deflated bytes may look like group 0002; there, and only there, the stated end counts.
+        if tag >> 16 != 2 or (at == stated_end and encoding_of(values.get(_META_SYNTAX, "")).deflated):
+            return values, at
+        if tag <= last:
+            raise HeadError(f"{elements.name_of(tag)} at byte {at} is out of order")
+        element = elements.element_at(data, at, elements.EXPLICIT_LITTLE)
+        if element.length == elements.UNDEFINED:
+            raise HeadError(f"{elements.name_of(tag)} has an undefined length")
+        if element.vr == b"UI":
+            values[tag] = elements.text_of(data, element)
+        at, last = element.value_at + element.length, tag
+        if tag == 0x00020000 and element.length == 4 and len(data) >= at:
+            stated_end = at + elements.EXPLICIT_LITTLE.long.unpack_from(data, at - 4)[0]
+
+
+def read_head(data: Buffer, transfer_syntax: str, wanted: frozenset[int], *, complete: bool) -> Head:
+    """Find the `wanted` tags in the top level of a data set that begins with `data` (PS3.5 7).
+
+    `transfer_syntax` is a UID, an unknown one is taken for explicit VR little endian; `wanted` holds tags
+    such as 0x00080018, of elements whose values are text; `complete` says that the data set ends with `data`.
+    The reading ends at the last wanted tag, at a greater one, or at the pixel data. Raises HeadError where
+    the bytes cannot be what they are said to be: unknown VRs, tags out of order, an end in the middle of an
+    element, wrong deflation, more than MAX_INFLATED bytes of deflated data before the wanted tags.
+    """
+    syntax = encoding_of(transfer_syntax)
+    view = memoryview(data)
+    if syntax.deflated:
+        return _read_deflated(view, wanted, complete)
+    if syntax.big_endian:
+        return _walk(view, elements.EXPLICIT_BIG, wanted, complete)
+    encoding = elements.IMPLICIT_LITTLE if syntax.implicit else elements.EXPLICIT_LITTLE
+    return _walk(view, encoding, wanted, complete)
+
+
+def _read_deflated(data: memoryview, wanted: frozenset[int], complete: bool) -> Head:
+    """Read a data set that is one raw deflate stream (RFC 1951, PS3.5 A.5)."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        inflated = inflater.decompress(data, MAX_INFLATED)
+    except zlib.error as error:
+        raise HeadError(f"the data set is not deflated as its transfer syntax says: {error}") from None
+    head = _walk(memoryview(inflated), elements.EXPLICIT_LITTLE, wanted, inflater.eof)
+    if not head.need:
+        return head
+    if len(inflated) >= MAX_INFLATED:
+        raise HeadError(f"the wanted tags lie beyond the first {MAX_INFLATED} bytes of a deflated data set")
+    if complete:
+        raise HeadError(f"the deflated data set ends at byte {len(data)}, before its end is marked")
+    # How many deflated bytes hold the inflated ones that are needed, nobody knows beforehand.
+    return Head(head.values, head.absent, len(data) + 1)
+
+
+def _walk(data: memoryview, encoding: Encoding, wanted: frozenset[int], complete: bool) -> Head:
+    values: dict[int, str] = {}
+    at, last, greatest = 0, -1, max(wanted, default=-1)
+    try:
+        while last < greatest and not (complete and at == len(data)):
+            element = elements.element_at(data, at, encoding)
+            _check_order(data, at, element, last, encoding)
+            last = element.tag
+            if last > greatest or last in _PIXELS:
+                break
+            if last in wanted:
+                values[last] = elements.text_of(data, element)
+            if last < greatest:
+                at = elements.end_of(data, element, encoding)
+    except ShortError as short:
+        if complete:
+            raise HeadError(f"the data set ends at byte {len(data)}, in the middle of an element") from None
+        # The element that is not complete is not known to be absent, nor is any after it.
+        return Head(values, frozenset(tag for tag in wanted - values.keys() if tag < last), short.need)
+    return Head(values, wanted - values.keys(), 0)
+
+
+def _check_order(data: memoryview, at: int, element: elements.Element, last: int, encoding: Encoding) -> None:
+    """Refuse an element that shows that the encoding is not the one it is said to be."""
+    if element.tag <= last or element.tag >> 16 == 0xFFFE:
+        raise HeadError(f"{elements.name_of(element.tag)} at byte {at} is out of order")
+    seems_explicit = bytes(data[at + 4 : at + 6]) in elements.SHORT_VRS | elements.LONG_VRS
+    if encoding.implicit and last < 0 and seems_explicit:
+        raise HeadError("the data set has explicit VRs, against its transfer syntax")
+
+
+def encode_meta(
+    *,
+    sop_class: str,
+    sop_instance: str,
+    transfer_syntax: str,
+    implementation_class: str,
+    implementation_version: str,
+    source_ae: str = "",
+    sending_ae: str = "",
+    receiving_ae: str = "",
+) -> bytes:
+    """Return everything of a DICOM file that stands before its data set (PS3.10 7.1).
+
+    The AE titles are those of (0002,0016), (0002,0017) and (0002,0018); an empty one is left out. Raises
+    HeadError for a value that has a character beyond latin-1 or more than 65534 bytes.
+    """
+    group_2 = [
+        (0x0001, b"OB", b"\0\1"),
+        (0x0002, b"UI", _padded(sop_class, b"\0")),
+        (0x0003, b"UI", _padded(sop_instance, b"\0")),
+        (0x0010, b"UI", _padded(transfer_syntax, b"\0")),
+        (0x0012, b"UI", _padded(implementation_class, b"\0")),
+        (0x0013, b"SH", _padded(implementation_version, b" ")),
+        (0x0016, b"AE", _padded(source_ae, b" ")),
+        (0x0017, b"AE", _padded(sending_ae, b" ")),
+        (0x0018, b"AE", _padded(receiving_ae, b" ")),
+    ]
+    group = b"".join(_encoded(*element) for element in group_2 if element[2])
+    length = _encoded(0x0000, b"UL", struct.pack("<L", len(group)))
+    return b"\0" * PREAMBLE_LENGTH + b"DICM" + length + group
+
+
+def _padded(text: str, padding: bytes) -> bytes:
+    try:
+        value = text.encode("latin-1")
+    except UnicodeEncodeError:
+        raise HeadError(f"{text!a} cannot stand in file meta information") from None
+    return value + padding if len(value) % 2 else value
+
+
+def _encoded(element: int, vr: bytes, value: bytes) -> bytes:
+    if len(value) > 0xFFFE:
+        raise HeadError(f"(0002,{element:04x}) has {len(value)} bytes")
+    form = "<HH2sxxL" if vr in elements.LONG_VRS else "<HH2sH"
+    return struct.pack(form, 2, element, vr, len(value)) + value

@@ -1,0 +1,148 @@
+"""What a command line says about a peer and about TLS, and the TLS context that comes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dicomtls_cli.errors import InputError, UsageError
+from dicomtls_cli.material import KeyPair, Trust
+from dicomtls_cli.pki.explain import explain_key_pair
+from dicomtls_cli.pki.load import key_pair, load_trust
+from dicomtls_cli.tls.context import client_context, server_context
+from dicomtls_cli.tls.policy import Identity, PeerCheck, Role, TlsPolicy
+from dicomtls_cli.tls.profiles import DEFAULT_PROFILE, Profile
+from dicomtls_cli.upperlayer.header import OWN_MAXIMUM
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Where a peer listens and what it is called."""
+
+    host: str
+    port: int
+    called_aet: str = "ANY-SCP"
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds for each phase: TCP connect, TLS handshake, association and release, one DIMSE message."""
+
+    connect: float = 10.0
+    tls: float = 10.0
+    acse: float = 30.0
+    dimse: float = 60.0
+
+
+@dataclass(frozen=True)
+class TlsOptions:
+    """What is wanted of TLS, with files that were not read yet.
+
+    `passphrase` is called when the key turns out to be encrypted; `pin` is 64 hexadecimal digits (colons
+    allowed) or the path of a certificate file. The rest is as in TlsPolicy.
+    """
+
+    cert: Path | None = None
+    key: Path | None = None
+    passphrase: Callable[[], bytes] | None = field(default=None, repr=False)
+    trust: tuple[Path, ...] = ()
+    authorities: tuple[Path, ...] = ()
+    system_trust: bool = False
+    peer_check: PeerCheck = PeerCheck.REQUIRE
+    identity: Identity = Identity.AUTO
+    pin: str | None = None
+    profile: Profile = DEFAULT_PROFILE
+    ciphers: tuple[str, ...] = ()
+    extra_ciphers: tuple[str, ...] = ()
+    versions: frozenset[ssl.TLSVersion] = frozenset()
+    x509_strict: bool = False
+
+
+@dataclass(frozen=True)
+class Requestor:
+    """Everything an SCU needs to reach its peers, apart from the peer: who it is and how it connects.
+
+    `context` None means plain DICOM. `maximum_length` is the greatest P-DATA PDU we take, `send_limit` the
+    greatest we send, in bytes. `family` is AF_INET, AF_INET6 or AF_UNSPEC.
+    """
+
+    calling_aet: str = "DICOMTLS"
+    context: ssl.SSLContext | None = None
+    timeouts: Timeouts = Timeouts()
+    maximum_length: int = OWN_MAXIMUM
+    send_limit: int = OWN_MAXIMUM
+    family: socket.AddressFamily = socket.AF_UNSPEC
+    shows_certificate: bool = False
+
+
+def tls_context(role: Role, options: TlsOptions) -> ssl.SSLContext:
+    """Read the files of `options` and return the TLS context of `role`.
+
+    Raises UsageError for contradictions, InputError for files that are missing or not what they should be.
+    """
+    trust = _trust(options)
+    with contextlib.ExitStack() as stack:
+        pair: KeyPair | None = None
+        if options.cert is not None:
+            pair = stack.enter_context(key_pair(options.cert, options.key, options.passphrase))
+        elif options.key is not None:
+            raise UsageError(
+                "a key without its certificate", "give `--cert FILE` too", slug="usage.half-key-pair"
+            )
+        policy = TlsPolicy(
+            role=role,
+            key_pair=pair,
+            trust=trust,
+            peer_check=options.peer_check,
+            identity=options.identity,
+            pin=_pin_digest(options.pin),
+            profile=options.profile,
+            ciphers=options.ciphers,
+            extra_ciphers=options.extra_ciphers,
+            versions=options.versions,
+            x509_strict=options.x509_strict,
+        )
+        try:
+            return client_context(policy) if role is Role.REQUESTOR else server_context(policy)
+        except (ssl.SSLError, OSError) as error:
+            if options.cert is None:
+                raise
+            given = options.passphrase is not None
+            raise explain_key_pair(options.cert, options.key, error, passphrase_given=given) from error
+
+
+def _trust(options: TlsOptions) -> Trust | None:
+    files = [*options.trust]
+    if options.pin is not None and not _is_digest(options.pin):
+        files.append(Path(options.pin))
+    if not (files or options.authorities or options.system_trust):
+        return None
+    return load_trust(files, options.authorities, system=options.system_trust)
+
+
+def _is_digest(pin: str) -> bool:
+    return re.fullmatch(r"[0-9A-Fa-f]{64}", pin.replace(":", "")) is not None
+
+
+def _pin_digest(pin: str | None) -> bytes | None:
+    if pin is None:
+        return None
+    if _is_digest(pin):
+        return bytes.fromhex(pin.replace(":", ""))
+    anchors = load_trust([Path(pin)]).anchors
+    if len(anchors) != 1:
+        raise InputError(
+            f"`{pin}` holds {len(anchors)} certificates; a pin is exactly one",
+            "give a file with the peer's certificate alone, or its SHA-256 digest",
+            slug="trust.not-one-certificate",
+        )
+    return hashlib.sha256(anchors[0]).digest()

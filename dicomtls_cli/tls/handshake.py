@@ -1,0 +1,134 @@
+"""A TLS handshake with a deadline, and what can be learnt from it, also when it failed."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import socket
+import ssl
+import time
+from dataclasses import dataclass
+from typing import Any
+
+logger = logging.getLogger("dicomtls.tls")
+
+# RFC 8446 B.2, B.3, the few numbers that are looked for in the messages of a handshake.
+_ALERT, _HANDSHAKE = 21, 22
+_CERTIFICATE, _CERTIFICATE_REQUEST = 11, 13
+_MAX_CERTIFICATE = 1 << 20
+
+
+@dataclass
+class HandshakeMessages:
+    """What the messages of one handshake showed.
+
+    `certificate` is the peer's own (DER), also when it was refused; `certificate_requested` tells whether
+    the acceptor asked for one; `alert` is the description (RFC 8446 6) of the last alert the peer sent.
+    """
+
+    certificate: bytes | None = None
+    certificate_requested: bool = False
+    alert: int | None = None
+
+
+@dataclass(frozen=True)
+class TlsFacts:
+    """How a connection is secured, and by what the peer is known.
+
+    `version` and `cipher` are OpenSSL's names. `certificate` is the peer's (DER), None if it showed none.
+    `identified_by` is `pin`, `name`, `ca` or `chain`, "" if the peer was not identified.
+    """
+
+    version: str
+    cipher: str
+    certificate: bytes | None
+    identified_by: str
+    certificate_requested: bool
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the peer's certificate in hexadecimal digits, "" where it showed none."""
+        return hashlib.sha256(self.certificate).hexdigest() if self.certificate else ""
+
+
+def watch_messages(context: ssl.SSLContext) -> None:
+    """Make the sockets of `context` note what `messages` reports.
+
+    Python hands out no certificate after a failed verification; the (underscored) message callback is the
+    only place where it can be seen. Where a Python lacks it, the certificate is merely not reported.
+    """
+    if hasattr(ssl.SSLContext, "_msg_callback"):
+        context._msg_callback = _note_message  # type: ignore[attr-defined]
+
+
+def messages(connection: ssl.SSLSocket | ssl.SSLObject) -> HandshakeMessages:
+    """Return what the handshake messages on `connection` have shown so far."""
+    found = connection.__dict__.setdefault("handshake_messages", HandshakeMessages())
+    assert isinstance(found, HandshakeMessages)
+    return found
+
+
+def handshake(sock: ssl.SSLSocket, deadline: float) -> TlsFacts:
+    """Make the handshake on a connected `sock` before `deadline` (`time.monotonic()` seconds).
+
+    Returns the facts. Raises ssl.SSLError (IdentityError included), TimeoutError or OSError; `messages`
+    then still tells what was seen.
+    """
+    sock.settimeout(max(deadline - time.monotonic(), 0.001))
+    sock.do_handshake()
+    seen = messages(sock)
+    facts = TlsFacts(
+        version=sock.version() or "",
+        cipher=(sock.cipher() or ("", "", 0))[0],
+        certificate=sock.getpeercert(True),
+        identified_by=getattr(sock, "identified_by", ""),
+        certificate_requested=seen.certificate_requested,
+    )
+    # Past the handshake the callback would be called for every record: a bare context has none.
+    sock.context = _bare_context(server_side=bool(sock.server_side))
+    logger.info("%s, %s", facts.version, facts.cipher)
+    known_by = facts.identified_by or "-"
+    logger.info("peer certificate SHA-256 %s, identified by %s", facts.fingerprint or "-", known_by)
+    return facts
+
+
+def first_byte(sock: socket.socket, deadline: float) -> bytes:
+    """Return up to 16 bytes the peer sent first, without consuming them; b"" if it closed.
+
+    Raises TimeoutError past `deadline`, OSError if the connection broke.
+    """
+    sock.settimeout(max(deadline - time.monotonic(), 0.001))
+    return sock.recv(16, socket.MSG_PEEK)
+
+
+_BARE: dict[bool, ssl.SSLContext] = {}
+
+
+def _bare_context(*, server_side: bool) -> ssl.SSLContext:
+    if server_side not in _BARE:
+        protocol = ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT
+        _BARE[server_side] = ssl.SSLContext(protocol)
+    return _BARE[server_side]
+
+
+def _note_message(
+    connection: Any, direction: str, _version: Any, content_type: Any, message_type: Any, data: bytes
+) -> None:
+    seen = messages(connection)
+    if content_type == _HANDSHAKE and message_type == _CERTIFICATE_REQUEST:
+        seen.certificate_requested = True
+    elif direction == "read" and content_type == _HANDSHAKE and message_type == _CERTIFICATE:
+        seen.certificate = _first_certificate(data)
+    elif direction == "read" and content_type == _ALERT and len(data) == 2:
+        seen.alert = data[1]
+
+
+def _first_certificate(message: bytes) -> bytes | None:
+    """Return the first certificate (DER) of a Certificate message (RFC 5246 7.4.2, RFC 8446 4.4.2)."""
+    position = 4  # type and length of the message
+    if int.from_bytes(message[4:7], "big") != len(message) - 7:
+        position += 1 + sum(message[4:5])  # not the list's length: TLS 1.3 puts a request context first
+    position += 3  # length of the list
+    length = int.from_bytes(message[position : position + 3], "big")
+    certificate = message[position + 3 : position + 3 + length]
+    return certificate if 0 < length <= _MAX_CERTIFICATE and len(certificate) == length else None

@@ -1,0 +1,503 @@
+"""One association on one connected socket, in either role (PS3.8), with a deadline for every wait.
+
+Sending and receiving happen in the caller's thread; nothing polls, nothing runs beside it. Every failure is
+one of the errors below, raised after the peer was told by A-ABORT where it still listens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import IO, NoReturn, TypeVar
+
+from dicomtls_cli.errors import AssociationLost, ExitCode, InputError, ProtocolError
+from dicomtls_cli.upperlayer.codec import decode, encode
+from dicomtls_cli.upperlayer.header import (
+    OWN_MAXIMUM,
+    AbortReason,
+    PduType,
+    data_pdu_header,
+    max_fragment,
+    parse_pdu_header,
+    pdv_header,
+)
+from dicomtls_cli.upperlayer.negotiation import AcceptedContext, accepted_contexts
+from dicomtls_cli.upperlayer.pdu import (
+    Abort,
+    AssociateAccept,
+    AssociateReject,
+    AssociateRequest,
+    Pdu,
+    ReleaseRequest,
+    ReleaseResponse,
+)
+from dicomtls_cli.upperlayer.stream import PeerClosed, Stream
+from dicomtls_cli.upperlayer.words import abort_words, describe, reject_words
+
+logger = logging.getLogger("dicomtls.association")
+
+T = TypeVar("T")
+PduT = TypeVar("PduT", bound=Pdu)
+
+_BLOCK = 256 * 1024  # bytes of P-DATA gathered into one send
+_SHORT_BLOCK = 64 * 1024  # ... where the time-out is short, so that progress is seen in time
+_SHORT_TIMEOUT = 5.0  # seconds
+_PARTING_TIMEOUT = 2.0  # seconds for an A-ABORT to leave, or for a reason to be read after a failed send
+_COMMAND_LIMIT = 64 * 1024  # bytes of one command set
+_EMPTY_PDVS = 64  # in a row
+_HEAD = 1024  # bytes kept free before the data, so that a command set and its data leave together
+
+
+class ConnectionBroken(AssociationLost):
+    """The connection failed under the association; `error` is the operating system's or `ssl`'s reason."""
+
+    def __init__(self, error: OSError) -> None:
+        closed = isinstance(error, PeerClosed)
+        super().__init__(
+            "the peer closed the connection" if closed else f"the connection broke: {error}",
+            "see the peer's log for the reason",
+            slug="association.lost",
+        )
+        self.error = error
+
+
+class AssociationTimeout(AssociationLost):
+    """The peer did not do in time what was due."""
+
+    def __init__(self, what: str, seconds: float) -> None:
+        super().__init__(
+            f"time-out: {what} within {seconds:g} s",
+            "the peer may be overloaded or may have stopped; a longer time-out can be given",
+            slug="association.timeout",
+        )
+
+
+class AssociationAborted(AssociationLost):
+    """The peer sent an A-ABORT (PS3.8 7.3, 9.3.8)."""
+
+    def __init__(self, abort: Abort) -> None:
+        super().__init__(
+            f"the peer aborted the association ({abort_words(abort)})",
+            "see the peer's log for the reason",
+            slug="association.aborted",
+        )
+        self.abort = abort
+
+
+class AssociationRejected(AssociationLost):
+    """The peer answered with an A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
+
+    exit_code = ExitCode.REJECTED
+
+    def __init__(self, reject: AssociateReject) -> None:
+        super().__init__(
+            f"the peer rejected the association ({reject_words(reject)})",
+            slug="association.rejected",
+        )
+        self.reject = reject
+
+
+class Association:
+    """An association over a connected `sock` (plain or TLS), as requestor or acceptor.
+
+    `acse_timeout` bounds the negotiation and the release, `dimse_timeout` each wait for a message and each
+    message once begun, in seconds. `maximum_length` is the greatest P-DATA PDU we take, in bytes.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        acse_timeout: float = 30.0,
+        dimse_timeout: float = 60.0,
+        maximum_length: int = OWN_MAXIMUM,
+    ) -> None:
+        self._stream = Stream(sock)
+        self.acse_timeout = acse_timeout
+        self.dimse_timeout = dimse_timeout
+        self.maximum_length = maximum_length
+        self.contexts: dict[int, AcceptedContext] = {}
+        self.is_requestor = False
+        self.is_open = False
+        self.max_send_pdv = 0
+        self._fragment = 0
+        self._block = memoryview(b"")
+        self._pdu_left = 0  # bytes of the P-DATA PDU being read
+        self._empty_pdvs = 0
+
+    # ------------------------------------------------------------------ negotiation
+
+    def request(self, request: AssociateRequest, *, limit: int = OWN_MAXIMUM) -> AssociateAccept:
+        """Ask for an association and return the peer's A-ASSOCIATE-AC; `contexts` then holds what it took.
+
+        `limit` is the most we put into one P-DATA PDU, in bytes. Raises AssociationRejected,
+        AssociationLost or ProtocolError.
+        """
+        self.is_requestor = True
+        deadline = time.monotonic() + self.acse_timeout
+        self._dump(request)
+        self._send(encode(request), self.acse_timeout)
+        answer = self._guard(
+            lambda: self._read_pdu(deadline), "no answer to the A-ASSOCIATE-RQ", self.acse_timeout
+        )
+        if isinstance(answer, AssociateReject):
+            self._stream.close()
+            raise AssociationRejected(answer)
+        accept = self._guard(lambda: self._expect(answer, AssociateAccept), "", 0)
+        self._dump(accept)
+        self.contexts = self._guard(lambda: accepted_contexts(request, accept), "", 0)
+        self._open(accept.maximum_length, limit)
+        return accept
+
+    def await_request(self) -> AssociateRequest:
+        """Wait for the peer's A-ASSOCIATE-RQ and return it; answer with `accept` or `reject`."""
+        deadline = time.monotonic() + self.acse_timeout
+        pdu = self._guard(lambda: self._read_pdu(deadline), "no A-ASSOCIATE-RQ", self.acse_timeout)
+        request = self._guard(lambda: self._expect(pdu, AssociateRequest), "", 0)
+        self._dump(request)
+        return request
+
+    def accept(self, request: AssociateRequest, accept: AssociateAccept) -> None:
+        """Answer `request` with `accept`; the association is then open."""
+        self.contexts = accepted_contexts(request, accept)
+        self._dump(accept)
+        self._guard(lambda: max_fragment(request.maximum_length), "", 0)
+        self._send(encode(accept), self.acse_timeout)
+        self._open(request.maximum_length, OWN_MAXIMUM)
+
+    def reject(self, reject: AssociateReject) -> None:
+        """Answer the peer's request with `reject` and close, so that the peer reads why."""
+        self._send(encode(reject), self.acse_timeout)
+        self._stream.linger()
+
+    def _open(self, peer_maximum: int, limit: int) -> None:
+        self._fragment = self._guard(lambda: max_fragment(peer_maximum, limit), "", 0)
+        self.max_send_pdv = (peer_maximum or OWN_MAXIMUM) - 12  # as DCMTK counts and prints it
+        self.is_open = True
+
+    # ------------------------------------------------------------------ sending
+
+    def send(self, context_id: int, command: bytes, data: IO[bytes] | None = None, length: int = 0) -> None:
+        """Send a command set, and after it `length` bytes (even) read from `data`.
+
+        A file that ends early raises InputError after an A-ABORT: nothing is ever padded (PS3.7 Annex F).
+        """
+        head = self._command_pdus(context_id, command)
+        if data is None:
+            self._send(head, self.dimse_timeout)
+            return
+        if not self._block:
+            size = _SHORT_BLOCK if self.dimse_timeout < _SHORT_TIMEOUT else _BLOCK
+            count = max(size // (self._fragment + 12), 1)
+            self._block = memoryview(bytearray(_HEAD + count * (self._fragment + 12)))
+        if len(head) > _HEAD:
+            self._send(head, self.dimse_timeout)
+            head = b""
+        self._send_data(context_id, head, data, length)
+
+    def _command_pdus(self, context_id: int, command: bytes) -> bytes:
+        parts = []
+        for start in range(0, len(command), self._fragment):
+            piece = command[start : start + self._fragment]
+            last = start + len(piece) == len(command)
+            parts += [data_pdu_header(context_id, True, last, len(piece)), piece]
+        return b"".join(parts)
+
+    def _send_data(self, context_id: int, head: bytes, data: IO[bytes], length: int) -> None:
+        block, fragment, step = self._block, self._fragment, self._fragment + 12
+        first = _HEAD - len(head)
+        block[first:_HEAD] = head
+        capacity = (len(block) - _HEAD) // step
+        full = data_pdu_header(context_id, False, False, fragment)
+        slots: list[memoryview] = []
+        left = length
+        while True:
+            count = min(capacity, max((left + fragment - 1) // fragment, 1))
+            if len(slots) != count or left <= count * fragment:
+                slots = []
+                for number in range(count):
+                    at = _HEAD + number * step
+                    size = min(fragment, left - number * fragment)
+                    last = left <= (number + 1) * fragment
+                    block[at : at + 12] = data_pdu_header(context_id, False, last, size) if last else full
+                    slots.append(block[at + 12 : at + 12 + size])
+            total = sum(map(len, slots))
+            if _read_into(data, slots) != total:
+                self.abort()
+                raise InputError(
+                    f"`{getattr(data, 'name', 'the data set')}` became shorter while it was sent",
+                    "send it again once nothing writes to it",
+                    slug="input.file-shrank",
+                )
+            self._send(block[first : _HEAD + count * 12 + total], self.dimse_timeout)
+            first = _HEAD
+            left -= total
+            if left <= 0:
+                return
+
+    # ------------------------------------------------------------------ receiving
+
+    def receive(self, *, timeout: float | None = None) -> tuple[int, bytes] | None:
+        """Wait for the next command set; return its context id and bytes, None when the peer releases.
+
+        `timeout` (seconds, `dimse_timeout` unless given) bounds the wait for its beginning. A release was
+        already answered and the connection closed when None is returned.
+        """
+        wait = self.dimse_timeout if timeout is None else timeout
+        return self._guard(lambda: self._receive_command(time.monotonic() + wait), "no message came", wait)
+
+    def _receive_command(self, deadline: float) -> tuple[int, bytes] | None:
+        command = bytearray()
+        context_id = None
+        while True:
+            pdv = self._next_pdv(deadline)
+            if pdv is None:
+                if context_id is not None:
+                    raise ProtocolError(
+                        "release in the middle of a message", abort_reason=AbortReason.UNEXPECTED_PDU
+                    )
+                self._answer_release()
+                return None
+            length, pdv_context, is_command, is_last, deadline = pdv
+            if not is_command:
+                raise ProtocolError("data without a command", abort_reason=AbortReason.UNEXPECTED_PARAMETER)
+            if context_id not in (None, pdv_context):
+                raise ProtocolError(
+                    "a command set on two presentation contexts", abort_reason=AbortReason.INVALID_PARAMETER
+                )
+            context_id = pdv_context
+            if len(command) + length > _COMMAND_LIMIT:
+                raise ProtocolError(
+                    f"a command set of more than {_COMMAND_LIMIT} bytes",
+                    abort_reason=AbortReason.INVALID_PARAMETER,
+                )
+            command += self._stream.read(length, deadline)
+            if is_last:
+                return pdv_context, bytes(command)
+
+    def receive_data(self, context_id: int) -> Iterator[memoryview]:
+        """Yield the data set that follows a command set on `context_id`, piece by piece.
+
+        Each view is valid until the next piece is asked for. To leave early, `abort`.
+        """
+        deadline = time.monotonic() + self.dimse_timeout
+        is_last = False
+        while not is_last:
+            pdv = self._guard(
+                lambda: self._next_data_pdv(context_id, deadline), "no data came", self.dimse_timeout
+            )
+            left, is_last, deadline = pdv
+            while left:
+                try:
+                    piece = self._stream.take_some(left, deadline)
+                except OSError as error:
+                    self._fail(error, "the data stopped", self.dimse_timeout)
+                left -= len(piece)
+                yield piece
+            deadline = time.monotonic() + self.dimse_timeout
+
+    def _next_data_pdv(self, context_id: int, deadline: float) -> tuple[int, bool, float]:
+        pdv = self._next_pdv(deadline)
+        if pdv is None:
+            raise ProtocolError(
+                "release in the middle of a data set", abort_reason=AbortReason.UNEXPECTED_PDU
+            )
+        length, pdv_context, is_command, is_last, deadline = pdv
+        if is_command:
+            raise ProtocolError(
+                "a command before the data of the last one ended",
+                abort_reason=AbortReason.UNEXPECTED_PARAMETER,
+            )
+        if pdv_context != context_id:
+            raise ProtocolError(
+                "data on another presentation context than its command",
+                abort_reason=AbortReason.INVALID_PARAMETER,
+            )
+        return length, is_last, deadline
+
+    def _next_pdv(self, deadline: float) -> tuple[int, int, bool, bool, float] | None:
+        """Return length, context, is-command, is-last of the next PDV and the deadline of its PDU.
+
+        None: the peer asked for release. The PDU's own deadline begins with its first byte.
+        """
+        if self._pdu_left == 0:
+            self._stream.fill(1, deadline)
+            deadline = time.monotonic() + self.dimse_timeout
+            pdu_type, length = parse_pdu_header(self._stream.take(6, deadline), self.maximum_length)
+            if pdu_type != PduType.P_DATA:
+                return self._control(self._decode(pdu_type, length, deadline))
+            self._pdu_left = length
+        if self._pdu_left < 6:
+            raise ProtocolError("a PDV that does not fit its PDU", abort_reason=AbortReason.INVALID_PARAMETER)
+        length, context_id, is_command, is_last = pdv_header(self._stream.take(6, deadline))
+        self._pdu_left -= 6 + length
+        if self._pdu_left < 0:
+            raise ProtocolError("a PDV that does not fit its PDU", abort_reason=AbortReason.INVALID_PARAMETER)
+        if context_id not in self.contexts:
+            raise ProtocolError(
+                f"a message on presentation context {context_id}, which was not accepted",
+                abort_reason=AbortReason.INVALID_PARAMETER,
+            )
+        self._empty_pdvs = 0 if length else self._empty_pdvs + 1
+        if self._empty_pdvs > _EMPTY_PDVS:
+            raise ProtocolError("nothing but empty PDVs", abort_reason=AbortReason.INVALID_PARAMETER)
+        return length, context_id, is_command, is_last, deadline
+
+    def _control(self, pdu: Pdu) -> None:
+        if isinstance(pdu, ReleaseRequest):
+            return
+        raise ProtocolError(f"an unexpected {type(pdu).__name__}", abort_reason=AbortReason.UNEXPECTED_PDU)
+
+    # ------------------------------------------------------------------ ending
+
+    def release(self) -> None:
+        """End the association in order (PS3.8 7.2) and close the connection."""
+        self.is_open = False
+        deadline = time.monotonic() + self.acse_timeout
+        self._send(encode(ReleaseRequest()), self.acse_timeout)
+        self._guard(lambda: self._await_release_response(deadline), "no A-RELEASE-RP", self.acse_timeout)
+        self._stream.close()
+
+    def _await_release_response(self, deadline: float) -> None:
+        answered = collided = False
+        while not answered:
+            pdu_type, length = self._read_header(deadline)
+            if pdu_type == PduType.P_DATA:  # allowed until the peer saw our request, and of no use any more
+                self._stream.read(length, deadline)
+                continue
+            pdu = self._decode(pdu_type, length, deadline)
+            if isinstance(pdu, ReleaseRequest) and not collided:
+                # Collision, PS3.8 7.2.2.6: the requestor answers first, the acceptor waits for the answer.
+                collided = True
+                if self.is_requestor:
+                    self._send(encode(ReleaseResponse()), self.acse_timeout)
+            else:
+                self._expect(pdu, ReleaseResponse)
+                answered = True
+        if collided and not self.is_requestor:
+            self._send(encode(ReleaseResponse()), self.acse_timeout)
+
+    def _answer_release(self) -> None:
+        self.is_open = False
+        self._send(encode(ReleaseResponse()), self.acse_timeout)
+        self._stream.linger()
+
+    def abort(self, *, source: int = 0, reason: int = 0) -> None:
+        """Send an A-ABORT (source 0: we as service user; 2: as provider, with `reason`) and close."""
+        self.is_open = False
+        with contextlib.suppress(OSError):
+            self._stream.send(encode(Abort(source, reason)), _PARTING_TIMEOUT)
+        self._stream.linger()
+
+    def close(self) -> None:
+        """Close the connection without a word; for use after a failure, and by `with closing(...)`."""
+        self.is_open = False
+        self._stream.close()
+
+    # ------------------------------------------------------------------ the common ground
+
+    def _read_header(self, deadline: float) -> tuple[int, int]:
+        return parse_pdu_header(self._stream.take(6, deadline), self.maximum_length)
+
+    def _read_pdu(self, deadline: float) -> Pdu:
+        pdu_type, length = self._read_header(deadline)
+        if pdu_type == PduType.P_DATA:
+            raise ProtocolError("P-DATA before the association", abort_reason=AbortReason.UNEXPECTED_PDU)
+        return self._decode(pdu_type, length, deadline)
+
+    def _decode(self, pdu_type: int, length: int, deadline: float) -> Pdu:
+        pdu = decode(pdu_type, self._stream.read(length, deadline))
+        if isinstance(pdu, Abort):
+            raise AssociationAborted(pdu)
+        return pdu
+
+    def _expect(self, pdu: Pdu, kind: type[PduT]) -> PduT:
+        if not isinstance(pdu, kind):
+            raise ProtocolError(
+                f"{type(pdu).__name__} where {kind.__name__} was due", abort_reason=AbortReason.UNEXPECTED_PDU
+            )
+        return pdu
+
+    def _guard(self, step: Callable[[], T], what: str, seconds: float) -> T:
+        """Run `step`; turn what goes wrong into one of our errors after telling the peer."""
+        try:
+            return step()
+        except (OSError, ProtocolError, AssociationAborted) as error:
+            self._fail(error, what, seconds)
+
+    def _fail(self, error: OSError | AssociationLost, what: str, seconds: float) -> NoReturn:
+        if isinstance(error, ProtocolError):
+            self.abort(source=2, reason=error.abort_reason)
+            raise error
+        if isinstance(error, AssociationLost):
+            self.close()
+            raise error
+        if isinstance(error, TimeoutError):
+            self.abort(source=2, reason=AbortReason.NOT_SPECIFIED)
+            raise AssociationTimeout(what, seconds) from error
+        self.close()
+        raise ConnectionBroken(error) from error
+
+    def _send(self, data: bytes | memoryview, timeout: float) -> None:
+        try:
+            self._stream.send(data, timeout)
+        except TimeoutError as error:
+            self.close()  # half a PDU may be out: no A-ABORT can follow it
+            raise AssociationTimeout("the peer took nothing", timeout) from error
+        except OSError as error:
+            self._explain_failed_send(error)
+
+    def _explain_failed_send(self, error: OSError) -> NoReturn:
+        """Raise why sending failed: what the peer said last is usually still there to be read."""
+        self.is_open = False
+        try:
+            deadline = time.monotonic() + _PARTING_TIMEOUT
+            while True:
+                pdu_type, length = self._read_header(deadline)
+                self._decode(pdu_type, length, deadline)
+        except AssociationAborted:
+            self.close()
+            raise
+        except (PeerClosed, TimeoutError, ProtocolError):
+            self.close()
+            raise ConnectionBroken(error) from error
+        except OSError as reason:
+            self.close()
+            raise ConnectionBroken(reason) from error
+
+    def _dump(self, pdu: AssociateRequest | AssociateAccept) -> None:
+        if logger.isEnabledFor(logging.DEBUG):
+            for line in describe(pdu):
+                logger.debug("%s", line)
+
+
+def _read_into(data: IO[bytes], slots: list[memoryview]) -> int:
+    """Fill `slots` one after the other from `data`; return how many bytes there were."""
+    wanted = sum(map(len, slots))
+    count = 0
+    if hasattr(os, "readv") and (number := _file_number(data)) is not None:
+        count = os.readv(number, slots)
+        if count in (0, wanted):
+            return count
+    position = 0
+    for slot in slots:  # a short read, or no file: slot by slot
+        done = min(max(count - position, 0), len(slot))
+        position += len(slot)
+        while done < len(slot):
+            more = data.readinto(slot[done:])  # type: ignore[attr-defined]
+            if not more:
+                return count
+            done += more
+            count += more
+    return count
+
+
+def _file_number(data: IO[bytes]) -> int | None:
+    try:
+        return data.fileno()
+    except OSError:
+        return None

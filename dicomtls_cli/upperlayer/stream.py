@@ -1,0 +1,141 @@
+"""Bytes in and out of one connected socket, with deadlines. No PDUs here.
+
+The socket may be plain or TLS: only `recv_into`, `send`, `settimeout` and `setsockopt` are used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+
+_BUFFER = 64 * 1024
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+_TIMEOUT_SLACK = 0.05  # seconds a time-out already set may differ from the one wanted
+_LINGER_SECONDS = 1.0
+_LINGER_BYTES = 1 << 20
+
+
+class PeerClosed(ConnectionError):
+    """The peer closed the connection where more bytes were due."""
+
+
+class Stream:
+    """Buffered reading and progress-bound writing on a connected, blocking socket.
+
+    Deadlines are instants of `time.monotonic()`; past them TimeoutError is raised. Other failures are the
+    socket's own OSError (ssl.SSLError included), or PeerClosed.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self._memory = memoryview(b"")  # allocated at the first read: an idle handshake costs no buffer
+        self._start = self._end = 0
+        self._timeout = -1.0
+        # Peers in the field (DCMTK 3.6, Orthanc) leave Nagle on and write each message in two pieces; only
+        # an immediate acknowledgement of the first lets them send the second without a 40 ms pause.
+        # Linux clears the mode by itself, hence before every read.
+        self._quickack = _QUICKACK if sock.family in (socket.AF_INET, socket.AF_INET6) else None
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that were read from the socket and not taken yet."""
+        return self._end - self._start
+
+    def fill(self, count: int, deadline: float) -> memoryview:
+        """Return a view of the next `count` bytes (at most 64 KiB) without taking them."""
+        if self._start + count > len(self._memory):
+            self._make_room()
+        while self._end - self._start < count:
+            self._receive(deadline)
+        return self._memory[self._start : self._start + count]
+
+    def skip(self, count: int) -> None:
+        """Take `count` bytes that `fill` returned."""
+        self._start += count
+
+    def take(self, count: int, deadline: float) -> memoryview:
+        """Take the next `count` bytes (at most 64 KiB); the view is valid until the next read."""
+        view = self.fill(count, deadline)
+        self._start += count
+        return view
+
+    def read(self, count: int, deadline: float) -> bytes:
+        """Take the next `count` bytes, however many."""
+        parts = bytearray()
+        while len(parts) < count:
+            parts += self.take_some(count - len(parts), deadline)
+        return bytes(parts)
+
+    def take_some(self, limit: int, deadline: float) -> memoryview:
+        """Take at least one and at most `limit` bytes, as many as the buffer holds without copying.
+
+        `limit` bytes must be on their way: it waits for them until the buffer is full, so that a large
+        fragment is handed on in large pieces. The view is valid until the next read.
+        """
+        if self._start == self._end or self._start == len(self._memory):
+            self._make_room()
+        count = min(limit, len(self._memory) - self._start)
+        return self.take(count, deadline)
+
+    def send(self, data: bytes | bytearray | memoryview, timeout: float) -> None:
+        """Send all of `data`; raise TimeoutError when nothing at all could be sent for `timeout` seconds."""
+        self._set_timeout(timeout)
+        view = memoryview(data)
+        while view:
+            view = view[self.socket.send(view) :]
+
+    def close(self) -> None:
+        """Close at once."""
+        self.socket.close()
+
+    def linger(self) -> None:
+        """Close so that the peer still reads what was sent last.
+
+        Closing over unread bytes resets the connection, and the peer loses our A-ABORT, A-ASSOCIATE-RJ or
+        TLS alert; so the sending half is closed and the rest is dropped, at most 1 s or 1 MB of it.
+        """
+        lingering_close(self.socket)
+
+    def _make_room(self) -> None:
+        if not self._memory:
+            self._memory = memoryview(bytearray(_BUFFER))
+        rest = self._end - self._start
+        if rest:
+            self._memory[:rest] = bytes(self._memory[self._start : self._end])
+        self._start, self._end = 0, rest
+
+    def _receive(self, deadline: float) -> None:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError("timed out")
+        self._set_timeout(remaining)
+        if self._quickack is not None:
+            self.socket.setsockopt(socket.IPPROTO_TCP, self._quickack, 1)
+        count = self.socket.recv_into(self._memory[self._end :])
+        if not count:
+            raise PeerClosed("the peer closed the connection")
+        self._end += count
+
+    def _set_timeout(self, seconds: float) -> None:
+        # Setting it costs a system call; one that is a few milliseconds off serves as well.
+        if abs(seconds - self._timeout) > _TIMEOUT_SLACK or seconds < _TIMEOUT_SLACK:
+            self._timeout = seconds
+            self.socket.settimeout(seconds)
+
+
+def lingering_close(sock: socket.socket) -> None:
+    """Half-close `sock`, read and drop what still comes for at most 1 s or 1 MB, and close it."""
+    deadline = time.monotonic() + _LINGER_SECONDS
+    dropped = 0
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_WR)
+        while dropped < _LINGER_BYTES and (remaining := deadline - time.monotonic()) > 0:
+            sock.settimeout(remaining)
+            count = len(sock.recv(_BUFFER))
+            if not count:
+                break
+            dropped += count
+    sock.close()

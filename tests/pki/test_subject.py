@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicomtls_cli.errors import UsageError
+from dicomtls_cli.pki.subject import common_name, parse_subject, show_subject
+
+
+def pairs(text: str) -> list[tuple[str, str]]:
+    return [(part.type, part.value) for part in parse_subject(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/CN=localhost", [("CN", "localhost")]),
+        ("/C=BE/CN=localhost", [("C", "BE"), ("CN", "localhost")]),
+        ("/O=A/OU=1/OU=2/CN=x", [("O", "A"), ("OU", "1"), ("OU", "2"), ("CN", "x")]),
+        (r"/CN=a\/b", [("CN", "a/b")]),
+        (r"/CN=a\+b", [("CN", "a+b")]),
+        (r"/CN=a\\b", [("CN", "a\\b")]),
+        ("/CN=a=b", [("CN", "a=b")]),
+        ("/commonName=x/countryName=de", [("CN", "x"), ("C", "de")]),
+        ("/cn=x", [("CN", "x")]),
+        ("/CN=Universitätsklinikum Köln", [("CN", "Universitätsklinikum Köln")]),
+        ("/emailAddress=a@example.org/DC=org", [("emailAddress", "a@example.org"), ("DC", "org")]),
+        ("/CN=a, b", [("CN", "a, b")]),
+        ("/CN=" + "x" * 64, [("CN", "x" * 64)]),
+    ],
+)
+def test_parses_what_openssl_parses(text, expected):
+    assert pairs(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("", "begin with `/`"),
+        ("CN=x", "begin with `/`"),
+        ("/", "without `=`"),
+        ("/CN=x/", "without `=`"),
+        ("//CN=x", "without `=`"),
+        ("/CN", "without `=`"),
+        ("/CN=a/b", "without `=`"),
+        ("/CN=a+O=b", "multi-valued"),
+        ("/CN=C++", "multi-valued"),
+        ("/CN=x\\", "lone backslash"),
+        ("/XY=x", "not a subject attribute"),
+        ("/=x", "not a subject attribute"),
+        ("/CN=", "0 characters"),
+        ("/CN=" + "x" * 65, "65 characters"),
+        ("/C=BEL", "3 characters"),
+        ("/C=B1", "cannot be in it"),
+        ("/CN=a\nb", "cannot be in it"),
+        ("/CN=a\0", "cannot be in it"),
+        ("/CN=\udc80", "cannot be in it"),
+        ("/emailAddress=ä@b", "cannot be in it"),
+        ("/serialNumber=a_b", "cannot be in it"),
+    ],
+)
+def test_refuses(text, word):
+    with pytest.raises(UsageError) as caught:
+        parse_subject(text)
+    assert word in caught.value.message
+    assert caught.value.slug == "usage.invalid-subject"
+    assert caught.value.hint
+
+
+def test_common_name():
+    assert show_subject(common_name("orthanc")) == "CN=orthanc"
+    with pytest.raises(UsageError, match="65 characters"):
+        common_name("x" * 65)
+
+
+def escape(value: str) -> str:
+    return "".join(f"\\{c}" if c in "/+\\" else c for c in value)
+
+
+@given(st.text(max_size=60))
+def test_arbitrary_text_raises_only_our_error(text):
+    for candidate in (text, "/" + text, "/CN=" + text):
+        try:
+            parse_subject(candidate)
+        except UsageError as error:
+            assert error.hint  # noqa: PT017
+
+
+VALUES = st.text(min_size=1, max_size=64).filter(str.isprintable)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["CN", "O", "OU", "L", "ST"]), VALUES), min_size=1, max_size=5))
+def test_escaping_and_parsing_gives_the_values_back(parts):
+    text = "".join(f"/{kind}={escape(value)}" for kind, value in parts)
+    assert pairs(text) == parts
