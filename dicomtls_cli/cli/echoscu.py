@@ -35,10 +35,11 @@ def echoscu(
     tls: TlsOptions | None,
     link: Link,
 ) -> int:
-    """Verify each PEER by a C-ECHO over TLS.
+    r"""Verify each PEER by a C-ECHO over TLS.
 
     PEER is `[AET@]host[:port]`, or `host port` as DCMTK writes it; port 2762 unless given (11112 with
-    --no-tls). Several peers are verified at once. The exit code is 0 only if all of them answered with success.
+    --no-tls). Several peers are verified at once. The exit code is 0 only if all of them answered with
+    success.
 
     \b
       dicomtls echoscu pacs.example 2762 --cert me.crt --key me.key --trust pacs.crt

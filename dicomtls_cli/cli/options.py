@@ -28,7 +28,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
 
 _PATH = click.Path(path_type=Path)
-_PASSPHRASE_VARIABLE = "DICOMTLS_KEY_PASSPHRASE"
+_PASSPHRASE_VARIABLE = "DICOMTLS_KEY_PASSPHRASE"  # noqa: S105 - the name of a variable
 
 
 def _with_options(function: Callable[..., Any], options: Sequence[Any], prepare: Callable[..., Any]) -> Any:
@@ -190,7 +190,8 @@ def _tls_option_list(role: Role, check: _Switch) -> list[Any]:
         click.option("+pw", "--use-passwd", "passphrase", metavar="PASS",
                      help="The passphrase itself: visible in the process list."),
         click.option("+ps", "--std-passwd", "ask", is_flag=True, help="Ask for the passphrase."),
-        click.option("--trust", "+cf", "--add-cert-file", "+cd", "--add-cert-dir", "trust", multiple=True, metavar="FILE|DIR",
+        click.option("--trust", "+cf", "--add-cert-file", "+cd", "--add-cert-dir", "trust", multiple=True,
+                     metavar="FILE|DIR",
                      help="Trusted certificates of peers or CAs; may be repeated. `system`: this machine's CAs."),
         click.option("--trust-ca", multiple=True, type=_PATH, metavar="FILE",
                      help="A certificate that is a CA on purpose, although it does not say keyCertSign."),
@@ -204,8 +205,10 @@ def _tls_option_list(role: Role, check: _Switch) -> list[Any]:
         *_PROFILE.options,
         click.option("--list-profiles", "+ph", is_flag=True, expose_value=False, is_eager=True,
                      callback=_print_and_exit(_profile_lines), help="List the profiles and exit."),
-        click.option("--tls-cipher", multiple=True, metavar="NAME", help="Allow exactly this cipher suite; may be repeated."),
-        click.option("+cs", "--cipher", "extra_cipher", multiple=True, metavar="NAME", help="Allow this cipher suite too."),
+        click.option("--tls-cipher", multiple=True, metavar="NAME",
+                     help="Allow exactly this cipher suite; may be repeated."),
+        click.option("+cs", "--cipher", "extra_cipher", multiple=True, metavar="NAME",
+                     help="Allow this cipher suite too."),
         click.option("--list-ciphers", "+cc", is_flag=True, expose_value=False, is_eager=True,
                      callback=_print_and_exit(_cipher_lines), help="List the cipher suites and exit."),
         click.option("--tls12", is_flag=True, help="Allow TLS 1.2 (alone: nothing else)."),
@@ -347,7 +350,8 @@ def association_options(role: Role) -> Decorator[Any]:
         options += [
             click.option("-to", "--timeout", "--connect-timeout", "connect_timeout", type=SECONDS, default=10.0,
                          help="Seconds to connect [10]."),
-            click.option("--max-send-pdu", type=MAX_PDU, default=131072, help="Largest PDU we send, in bytes [131072]."),
+            click.option("--max-send-pdu", type=MAX_PDU, default=131072,
+                         help="Largest PDU we send, in bytes [131072]."),
         ]  # fmt: skip
     return lambda function: _with_options(function, options, _prepare_link)
 

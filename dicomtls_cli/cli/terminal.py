@@ -74,6 +74,11 @@ class Terminal:
         report_error(error, as_json=self.as_json, color=self.color)
 
 
+def error_record(error: DicomTlsError) -> dict[str, Any]:
+    """Return `error` as JSON output has it."""
+    return {"code": error.slug, "exit": int(error.exit_code), "message": error.message, "hint": error.hint}
+
+
 def report_error(error: DicomTlsError, *, as_json: bool, color: bool | None = None) -> None:
     """Print `error` as an `error:` and a `hint:` line on stderr, or as a JSON record on stdout."""
     if as_json:

@@ -19,14 +19,14 @@ _PORT = re.compile(r"\d{1,5}")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?|[^\x00-\x7f]\S*")
 
 
-class _AeTitle(click.ParamType):
+class _AeTitle(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
     name = "AETITLE"
 
     def convert(self, value: Any, _parameter: click.Parameter | None, _ctx: click.Context | None) -> str:
         return ae_title(str(value))
 
 
-class _Seconds(click.ParamType):
+class _Seconds(click.ParamType):  # type: ignore[type-arg]
     name = "SECONDS"
 
     def convert(self, value: Any, _parameter: click.Parameter | None, _ctx: click.Context | None) -> float:

@@ -52,7 +52,8 @@ def _by_reason(pair: Pair, reason: str) -> DicomTlsError | None:
             "PS3.15 B.12 asks for SHA-256 or better: make a new pair with `dicomtls gencert NAME`",
             slug="certificate.weak-signature",
         )
-    if reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
+    # OpenSSL keeps one slot per kind of key: with an EC key the slot of an RSA certificate is another one.
+    if reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):
         return _mismatch(pair)
     return None
 

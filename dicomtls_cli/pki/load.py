@@ -77,15 +77,18 @@ def read_certificate_files(entries: Sequence[Path], *, allow_key_only: bool = Fa
     one that OpenSSL can parse. Raises `InputError` naming the file at fault.
     """
     files = [_certificates_of(path, allow_key_only) for entry in entries for path in certificate_paths(entry)]
-    if not _parsable(der for file in files for der in file.certificates):
-        for file in files:
-            for number, der in enumerate(file.certificates, 1):
-                if not _parsable([der]):
-                    raise InputError(
-                        f"certificate {number} in `{file.path}` cannot be parsed",
-                        "get the certificate again from its owner",
-                        slug="trust.damaged",
-                    )
+    # A context that nobody ever connects with: it is the only X.509 parser in the standard library.
+    parser = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for file in files:
+        for number, der in enumerate(file.certificates, 1):
+            try:
+                parser.load_verify_locations(cadata=der)
+            except (ssl.SSLError, ValueError):
+                raise InputError(
+                    f"certificate {number} in `{file.path}` cannot be parsed",
+                    "get the certificate again from its owner",
+                    slug="trust.damaged",
+                ) from None
     return files
 
 
@@ -119,18 +122,6 @@ def _certificates_of(path: Path, allow_key_only: bool) -> CertificateFile:
         slug, hint = _NOT_TRUST.get(kind, _NO_CERTIFICATE)
         raise InputError(f"`{path}` is {kind.value}, not a certificate", hint, slug=slug)
     return found
-
-
-def _parsable(certificates: Iterator[bytes] | Sequence[bytes]) -> bool:
-    data = b"".join(certificates)
-    if not data:
-        return True
-    try:
-        # A context that nobody ever connects with: it is the only X.509 parser in the standard library.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=data)
-    except (ssl.SSLError, ValueError):
-        return False
-    return True
 
 
 def read_passphrase(path: Path) -> bytes:

@@ -55,7 +55,7 @@ class SubjectPart:
 
 
 def common_name(value: str) -> tuple[SubjectPart, ...]:
-    """Return the subject CN=`value`; raise `UsageError` if it cannot be one (1 to 64 characters)."""
+    """Return the subject CN=`value`; raise `UsageError` if it cannot be one (1 to 64 bytes)."""
     return (_part("CN", value),)
 
 
@@ -119,9 +119,11 @@ def _part(kind: str, value: str) -> SubjectPart:
         known = ", ".join(one.short for one in _ATTRIBUTES)
         raise _invalid(f"`{kind}` is not a subject attribute", f"one of: {known}")
     shown = f"the subject's {attribute.short} `{value}`"
-    if not attribute.shortest <= len(value) <= attribute.longest:
+    # RFC 5280 counts characters, `cryptography` bytes of UTF-8: the stricter rule serves both.
+    size = len(value.encode("utf-8", "surrogatepass"))
+    if not attribute.shortest <= size <= attribute.longest:
         raise _invalid(
-            f"{shown} has {len(value)} characters",
+            f"{shown} has {size} bytes",
             f"it must have {attribute.longest}"
             if attribute.shortest == attribute.longest
             else f"it may have {attribute.shortest} to {attribute.longest} (RFC 5280 A.1)",

@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from dicomtls_cli.errors import AssociationLost, ConnectionFailed, DicomTlsError, ExitCode
 from dicomtls_cli.services.diagnose import Stage, diagnose
@@ -33,12 +33,18 @@ logger = logging.getLogger("dicomtls.association")
 _PROBE_SECONDS = 2.0
 
 
-def associate(
-    peer: Peer, contexts: tuple[PresentationContext, ...], requestor: Requestor
-) -> tuple[Association, AssociateAccept, TlsFacts | None]:
+class Established(NamedTuple):
+    """An open association, what was asked for, the peer's answer, and how it is secured (None: plain)."""
+
+    association: Association
+    request: AssociateRequest
+    accept: AssociateAccept
+    tls: TlsFacts | None
+
+
+def associate(peer: Peer, contexts: tuple[PresentationContext, ...], requestor: Requestor) -> Established:
     """Connect to `peer`, secure the connection and open an association that proposes `contexts`.
 
-    Returns the association, the peer's answer, and how the connection is secured (None for plain DICOM).
     Raises DicomTlsError with the cause, whatever the stage.
     """
     request = AssociateRequest(
@@ -71,7 +77,7 @@ def associate(
         association.close()
         raise
     logger.info("Association Accepted (Max Send PDV: %d)", association.max_send_pdv)
-    return association, accept, facts
+    return Established(association, request, accept, facts)
 
 
 def connect(peer: Peer, requestor: Requestor) -> tuple[socket.socket, TlsFacts | None]:

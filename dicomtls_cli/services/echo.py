@@ -15,8 +15,7 @@ from dicomtls_cli.services.peer import Peer, Requestor
 from dicomtls_cli.tls.handshake import TlsFacts
 from dicomtls_cli.tls.policy import Role
 from dicomtls_cli.upperlayer.association import Association
-from dicomtls_cli.upperlayer.negotiation import propose, refused_contexts
-from dicomtls_cli.upperlayer.pdu import AssociateAccept
+from dicomtls_cli.upperlayer.negotiation import propose
 from dicomtls_cli.upperlayer.registry import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 
 logger = logging.getLogger("dicomtls.association")
@@ -44,10 +43,10 @@ def echo(peer: Peer, requestor: Requestor) -> EchoResult:
     Raises DicomTlsError with the cause where the peer does not answer with success.
     """
     begun = time.monotonic()
-    association, accept, facts = associate(peer, _CONTEXTS, requestor)
+    association, _, accept, facts = associate(peer, _CONTEXTS, requestor)
     try:
         if not association.contexts:
-            raise _no_context(association, accept)
+            raise _no_context(association)
         seconds = _exchange(association)
         logger.info("Releasing Association")
         association.release()
@@ -102,7 +101,7 @@ def expect_response(association: Association, context_id: int, message_id: int) 
     return response
 
 
-def _no_context(association: Association, accept: AssociateAccept) -> DicomTlsError:
+def _no_context(association: Association) -> DicomTlsError:
     association.abort()
     return DicomTlsError(
         "the peer accepted the association but not Verification (C-ECHO)",

@@ -284,21 +284,17 @@ class Association:
 
         Each view is valid until the next piece is asked for. To leave early, `abort`.
         """
-        deadline = time.monotonic() + self.dimse_timeout
         is_last = False
         while not is_last:
-            pdv = self._guard(
-                lambda: self._next_data_pdv(context_id, deadline), "no data came", self.dimse_timeout
-            )
-            left, is_last, deadline = pdv
-            while left:
-                try:
-                    piece = self._stream.take_some(left, deadline)
-                except OSError as error:
-                    self._fail(error, "the data stopped", self.dimse_timeout)
-                left -= len(piece)
-                yield piece
             deadline = time.monotonic() + self.dimse_timeout
+            try:
+                left, is_last, deadline = self._next_data_pdv(context_id, deadline)
+                while left:
+                    piece = self._stream.take_some(left, deadline)
+                    left -= len(piece)
+                    yield piece
+            except (OSError, ProtocolError, AssociationAborted) as error:
+                self._fail(error, "the data stopped", self.dimse_timeout)
 
     def _next_data_pdv(self, context_id: int, deadline: float) -> tuple[int, bool, float]:
         pdv = self._next_pdv(deadline)
@@ -329,7 +325,8 @@ class Association:
             deadline = time.monotonic() + self.dimse_timeout
             pdu_type, length = parse_pdu_header(self._stream.take(6, deadline), self.maximum_length)
             if pdu_type != PduType.P_DATA:
-                return self._control(self._decode(pdu_type, length, deadline))
+                self._expect(self._decode(pdu_type, length, deadline), ReleaseRequest)
+                return None
             self._pdu_left = length
         if self._pdu_left < 6:
             raise ProtocolError("a PDV that does not fit its PDU", abort_reason=AbortReason.INVALID_PARAMETER)
@@ -346,11 +343,6 @@ class Association:
         if self._empty_pdvs > _EMPTY_PDVS:
             raise ProtocolError("nothing but empty PDVs", abort_reason=AbortReason.INVALID_PARAMETER)
         return length, context_id, is_command, is_last, deadline
-
-    def _control(self, pdu: Pdu) -> None:
-        if isinstance(pdu, ReleaseRequest):
-            return
-        raise ProtocolError(f"an unexpected {type(pdu).__name__}", abort_reason=AbortReason.UNEXPECTED_PDU)
 
     # ------------------------------------------------------------------ ending
 

@@ -99,7 +99,8 @@ def _unrecognised(header: bytes) -> ProtocolError:
         return NotDicom("HTTP", _OTHER_HINT)
     if header.startswith(b"SSH-"):
         return NotDicom("SSH", _OTHER_HINT)
-    shown = header.decode("latin-1") if header.isascii() and header[:4].isalnum() else header.hex(" ")
+    text = header.decode("latin-1")
+    shown = text if text.isascii() and text.isprintable() else header.hex(" ")
     return ProtocolError(
         f"the peer sends `{shown}`, which begins no DICOM PDU", abort_reason=AbortReason.UNRECOGNISED_PDU
     )

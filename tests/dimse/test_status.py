@@ -64,7 +64,8 @@ def test_success_and_the_codecs_import_nothing_heavy() -> None:
         "from dicomtls_cli.dimse import command, status\n"
         "from dicomtls_cli.upperlayer import codec, header, items, negotiation, pdu, registry, words\n"
         "status.words(0)\n"
-        "print({'pynetdicom', 'pydicom', 'rich', 'click', 'cryptography', 'ssl', 'socket'} & set(sys.modules))"
+        "heavy = {'pynetdicom', 'pydicom', 'rich', 'click', 'cryptography', 'ssl', 'socket'}\n"
+        "print(heavy & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -11,6 +11,10 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from hypothesis import settings
+
+settings.register_profile("no-deadline", deadline=None)  # a busy machine is not a slow parser
+settings.load_profile("no-deadline")
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ class TestPem:
 
     def test_not_base64_and_not_der_inside(self, foreign: Foreign):
         assert "not base64" in damaged(foreign.cert_pem.replace(b"MI", b"M!", 1))
-        assert "not DER" in damaged(foreign.cert_pem.replace(b"MI", b"MA", 1))
+        assert "not DER" in damaged(foreign.cert_pem.replace(b"MI", b"AA", 1))
         assert "not DER" in damaged(b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n")
 
     def test_a_damaged_block_that_is_no_certificate_does_not_matter(self, foreign: Foreign):

@@ -154,7 +154,7 @@ def test_every_data_set_transfer_syntax_is_known() -> None:
     assert (
         registry.TRANSFER_SYNTAXES | newer_than_pydicom == (listed - streams) | newer_than_pydicom | private
     )
-    deflated = {uid for uid in listed if re.search("Deflate", UID_dictionary[uid][0])}
+    deflated = {uid for uid in listed if re.search("Deflate(?!d Image Frame)", UID_dictionary[uid][0])}
     assert deflated == registry.DEFLATED
 
 
@@ -171,7 +171,7 @@ def test_every_data_set_transfer_syntax_is_known() -> None:
         ("../../x", False),
         ("1..2", False),
         ("1.2." + "3" * 61, False),
-        ("١.٢", False),  # digits, but not ASCII
+        ("\u0661.\u0662", False),  # digits, but not ASCII
     ],
 )
 def test_private_and_future_classes_are_served_what_is_no_uid_is_not(uid: str, served: bool) -> None:

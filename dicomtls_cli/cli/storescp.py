@@ -1,0 +1,255 @@
+"""`dicomtls storescp`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dicomtls_cli.cli.dialects import STORESCP
+from dicomtls_cli.cli.options import Link, association_options, output_options, tls_options
+from dicomtls_cli.cli.terminal import Terminal, error_record
+from dicomtls_cli.cli.values import PLAIN_PORT, TLS_PORT, parse_port
+from dicomtls_cli.cli.words import StrictCommand
+from dicomtls_cli.dimse.status import words as status_words
+from dicomtls_cli.errors import ExitCode, OutputError, UsageError, printable
+from dicomtls_cli.services.events import Client, Closed, Event, Opened, Received, Refused
+from dicomtls_cli.services.peer import TlsOptions, tls_context
+from dicomtls_cli.services.server import ServerOptions, StorageServer
+from dicomtls_cli.tls.policy import PeerCheck, Role
+
+_LOOPBACK = ("127.0.0.1", "::1")
+
+
+@click.command(cls=StrictCommand, dialect=STORESCP, short_help="Receive DICOM over TLS.")
+@click.argument("port_word", metavar="[PORT]", required=False)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port to listen on [2762; plain 11112]; 0: a free one."
+)
+@click.option(
+    "--bind", multiple=True, metavar="ADDRESS", help="Address or name to listen on; may be repeated [all]."
+)
+@click.option(
+    "-od",
+    "--output",
+    "--output-directory",
+    "--directory",
+    "output",
+    type=click.Path(path_type=Path),
+    help="Where to store: OUTPUT/StudyInstanceUID/SOPInstanceUID.dcm [.].",
+)
+@click.option("--ignore", is_flag=True, help="Receive and throw away.")
+@click.option(
+    "--max-associations", type=click.IntRange(1, 10000), default=200, help="Associations at once [200]."
+)
+@click.option(
+    "--ready-file",
+    type=click.Path(path_type=Path),
+    help="Write pid, addresses and port there once it listens.",
+)
+@output_options
+@tls_options(Role.ACCEPTOR)
+@association_options(Role.ACCEPTOR)
+def storescp(
+    port_word: str | None,
+    port: int | None,
+    bind: tuple[str, ...],
+    output: Path | None,
+    ignore: bool,
+    max_associations: int,
+    ready_file: Path | None,
+    terminal: Terminal,
+    tls: TlsOptions | None,
+    link: Link,
+) -> int:
+    r"""Receive C-STORE and answer C-ECHO over TLS until a signal ends it.
+
+    Without --peer-cert, every peer must show a certificate that --trust holds. It listens on all addresses
+    then; with --peer-cert verify or ignore and with --no-tls on loopback only, unless --bind says more. Data
+    sets are stored bit by bit as they came. SIGTERM or Ctrl-C lets transfers in flight finish; a second one
+    aborts them.
+
+    \b
+      dicomtls storescp 2762 --cert me.crt --key me.key --trust trusted.crt --output received
+    """
+    if ignore and output is not None:
+        raise UsageError(
+            "`--ignore` throws away what `--output` would store",
+            "give one of them",
+            slug="usage.contradiction",
+        )
+    options = ServerOptions(
+        port=_port(port_word, port, tls is not None),
+        hosts=_hosts(bind, tls),
+        output=None if ignore else output or Path(),
+        context=None if tls is None else tls_context(Role.ACCEPTOR, tls),
+        aet=link.aet,
+        timeouts=link.timeouts,
+        max_associations=max_associations,
+        maximum_length=link.maximum_length,
+        family=link.family,
+    )
+    server = StorageServer(options, _Reporter(terminal))
+    server.start()
+    with _Signals(server) as signals:
+        if ready_file is not None:
+            _write_ready_file(ready_file, server)
+        where = ", ".join(
+            f"[{host}]:{number}" if ":" in host else f"{host}:{number}" for host, number in server.addresses
+        )
+        terminal.note(f"listening on {where} ({'TLS' if tls else 'plain DICOM, unprotected'})")
+        server.run()
+    return signals.exit_code
+
+
+def _port(word: str | None, option: int | None, tls: bool) -> int:
+    if word is not None and option is not None:
+        raise UsageError("the port is given twice", "give `PORT` or `--port`", slug="usage.contradiction")
+    if word is not None:
+        return parse_port(word)
+    return option if option is not None else TLS_PORT if tls else PLAIN_PORT
+
+
+def _hosts(bind: tuple[str, ...], tls: TlsOptions | None) -> tuple[str, ...]:
+    """Return where to listen: whoever lets strangers in does so on loopback, unless told otherwise."""
+    if bind or (tls is not None and tls.peer_check is PeerCheck.REQUIRE):
+        return bind
+    return _LOOPBACK
+
+
+def _write_ready_file(path: Path, server: StorageServer) -> None:
+    record = {"pid": os.getpid(), "port": server.port, "addresses": [host for host, _ in server.addresses]}
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_text(json.dumps(record) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write the ready file `{path}`: {error.strerror}",
+            "name a file in a folder you may write to",
+            slug="output.ready-file",
+        ) from error
+
+
+class _Signals:
+    """SIGTERM and SIGINT end the server in order, a second one at once."""
+
+    def __init__(self, server: StorageServer) -> None:
+        self._server = server
+        self._before: dict[int, Any] = {}
+        self._count = 0
+        self.exit_code = 0
+
+    def __enter__(self) -> _Signals:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._caught)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _caught(self, number: int, _frame: object) -> None:
+        self._count += 1
+        if self._count == 1:
+            self._server.stop()
+            return
+        self.exit_code = int(ExitCode.KILLED if number == signal.SIGTERM else ExitCode.INTERRUPTED)
+        self._server.abort()
+
+
+class _Reporter:
+    """Prints one line, or one JSON record, per event; called from many threads."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._lock = threading.Lock()
+
+    def __call__(self, event: Event) -> None:
+        time = datetime.now().astimezone().isoformat(timespec="milliseconds")
+        with self._lock:
+            self._terminal.result(f"{time} {_line(event)}")
+            self._terminal.record({"time": time, **_record(event)})
+
+
+def _line(event: Event) -> str:
+    who = _who(event.client)
+    match event:
+        case Refused(error=error):
+            shown = f" (certificate SHA-256 {_fingerprint(event.client)})" if event.client.certificate else ""
+            hint = f"; {error.hint}" if error.hint else ""
+            return f"refused {who}: {error.message}{shown}{hint}"
+        case Opened():
+            return f"opened {who}, {_security(event.client)}"
+        case Received(instance=received):
+            if received.stored is None:
+                return f"not stored {who}: {received.sop_instance} {status_words(received.status, received.comment)}"
+            stored = received.stored
+            how = " (replaced" + (", identical)" if stored.identical else ")") if stored.replaced else ""
+            where = stored.path if stored.path is not None else "(ignored)"
+            return f"stored {who}: {where} {stored.length} bytes in {received.seconds:.3f} s{how}"
+        case Closed(error=error, instances=count, seconds=seconds):
+            end = "released" if error is None else f"lost ({error.message})"
+            return f"{end} {who} after {count} instances and {seconds:.1f} s"
+
+
+def _record(event: Event) -> dict[str, Any]:
+    client = event.client
+    record: dict[str, Any] = {
+        "event": type(event).__name__.lower(),
+        "peer": client.address,
+        "calling_aet": printable(client.calling_aet),
+        "called_aet": printable(client.called_aet),
+        "tls": client.tls and {"version": client.tls.version, "cipher": client.tls.cipher},
+        "certificate_sha256": _fingerprint(client) or None,
+    }
+    match event:
+        case Refused(error=error):
+            record["error"] = error_record(error)
+        case Received(instance=received):
+            stored = received.stored
+            record |= {
+                "ok": stored is not None,
+                "sop_class": printable(received.sop_class),
+                "sop_instance": printable(received.sop_instance),
+                "transfer_syntax": received.transfer_syntax,
+                "status": f"{received.status:04X}",
+                "path": stored and stored.path and str(stored.path),
+                "bytes": stored and stored.length,
+                "seconds": round(received.seconds, 6),
+                "replaced": stored is not None and stored.replaced,
+                "identical": stored is not None and stored.identical,
+            }
+        case Closed(error=error, instances=count, seconds=seconds):
+            record |= {
+                "instances": count,
+                "seconds": round(seconds, 6),
+                "error": error and error_record(error),
+            }
+    return record
+
+
+def _who(client: Client) -> str:
+    titles = (
+        f" {client.calling_aet} -> {client.called_aet}" if client.calling_aet or client.called_aet else ""
+    )
+    return f"{client.address}{titles}"
+
+
+def _security(client: Client) -> str:
+    if client.tls is None:
+        return "no TLS"
+    shown = f"certificate SHA-256 {_fingerprint(client)}" if client.certificate else "no certificate"
+    return f"{client.tls.version} {client.tls.cipher}, {shown}"
+
+
+def _fingerprint(client: Client) -> str:
+    import hashlib
+
+    return hashlib.sha256(client.certificate).hexdigest() if client.certificate else ""

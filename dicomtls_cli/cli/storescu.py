@@ -1,0 +1,211 @@
+"""`dicomtls storescu`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dicomtls_cli.cli.dialects import STORESCU
+from dicomtls_cli.cli.options import Link, association_options, output_options, tls_options
+from dicomtls_cli.cli.requestor import connect_option, make_requestor
+from dicomtls_cli.cli.terminal import Terminal, error_record
+from dicomtls_cli.cli.values import AE_TITLE, parse_peer, take_peer
+from dicomtls_cli.cli.words import StrictCommand
+from dicomtls_cli.dimse.command import Priority
+from dicomtls_cli.dimse.status import words as status_words
+from dicomtls_cli.errors import DicomTlsError, ExitCode, InputError, UsageError
+from dicomtls_cli.services.peer import Peer, TlsOptions
+from dicomtls_cli.services.scan import Instance, Skipped, scan
+from dicomtls_cli.services.send import Outcome, send
+from dicomtls_cli.tls.policy import Role
+
+_PRIORITIES = {priority.name.lower(): priority for priority in Priority}
+
+
+@click.command(cls=StrictCommand, dialect=STORESCU, short_help="Send DICOM files and folders over TLS.")
+@click.argument("words", nargs=-1, metavar="PEER PATH...")
+@connect_option
+@click.option("-aec", "--call", "--aec", "aec", type=AE_TITLE, help="Called AE title [ANY-SCP].")
+@click.option(
+    "-r",
+    "--no-recurse",
+    "--no-recursion",
+    "no_recurse",
+    is_flag=True,
+    help="Do not descend into folders of a folder.",
+)
+@click.option("--halt", is_flag=True, help="Stop at the first failure [go on with the rest].")
+@click.option("--fail-on-warning", is_flag=True, help="Count a warning status as a failure.")
+@click.option(
+    "--priority",
+    type=click.Choice(list(_PRIORITIES)),
+    default="medium",
+    show_default=True,
+    help="DIMSE priority.",
+)
+@output_options
+@tls_options(Role.REQUESTOR)
+@association_options(Role.REQUESTOR)
+def storescu(
+    words: tuple[str, ...],
+    connect: str | None,
+    aec: str | None,
+    no_recurse: bool,
+    halt: bool,
+    fail_on_warning: bool,
+    priority: str,
+    terminal: Terminal,
+    tls: TlsOptions | None,
+    link: Link,
+) -> int:
+    r"""Send the DICOM files at each PATH (files, or folders with all in them) to PEER by C-STORE over TLS.
+
+    PEER is `[AET@]host[:port]`, or `host port` as DCMTK writes it; port 2762 unless given (11112 with
+    --no-tls). Each file is proposed and sent exactly as it is stored, over as few associations as possible.
+    The exit code is 0 only if every instance was stored.
+
+    \b
+      dicomtls storescu pacs.example 2762 images/ --cert me.crt --key me.key --trust pacs.crt
+      dicomtls storescu localhost 4242 +tls dcmtk.key dcmtk.crt +cf orthanc.crt a.dcm b.dcm
+    """
+    peer, paths = _peer_and_paths(words, connect, aec, tls is not None)
+    _refuse_pem_files(paths)
+    requestor = make_requestor(link, tls)
+    tally = _Tally(terminal, peer, fail_on_warning)
+    instances = []
+    for found in scan(paths, recurse=not no_recurse):
+        if isinstance(found, Instance):
+            instances.append(found)
+        else:
+            tally.skip(found)
+    if not instances:
+        raise tally.nothing_to_send()
+    if not (halt and tally.failed):
+        for outcome in send(peer, instances, requestor, priority=_PRIORITIES[priority], halt=halt):
+            tally.add(outcome)
+    return tally.finish(len(instances))
+
+
+def _peer_and_paths(
+    words: tuple[str, ...], connect: str | None, aec: str | None, tls: bool
+) -> tuple[Peer, list[Path]]:
+    if connect is not None:
+        peer, rest = parse_peer(connect, aec=aec, tls=tls)[0], list(words)
+    elif words:
+        peer, rest = take_peer(list(words), aec=aec, tls=tls)
+    else:
+        raise UsageError("no peer and no file is named", "write `PEER PATH...`", slug="usage.no-peer")
+    if not rest:
+        raise UsageError(
+            f"nothing to send to `{peer}` is named",
+            "name DICOM files or folders; `dicomtls echoscu` only verifies the peer",
+            slug="usage.no-path",
+        )
+    return peer, [Path(word) for word in rest]
+
+
+def _refuse_pem_files(paths: list[Path]) -> None:
+    """Refuse a certificate among the files: `--trust a.crt b.crt` has lost the name of its second option."""
+    for path in paths:
+        if path.suffix.lower() in (".crt", ".pem", ".cer", ".key") and path.is_file():
+            with path.open("rb") as file:
+                if b"-----BEGIN " in file.read(4096):
+                    raise UsageError(
+                        f"`{path}` is a PEM file, not a DICOM file",
+                        f"repeat the option: `--trust {path}`",
+                        slug="usage.pem-as-dicom",
+                    )
+
+
+@dataclass
+class _Tally:
+    """What became of everything so far: printed as it comes, summed up at the end."""
+
+    terminal: Terminal
+    peer: Peer
+    fail_on_warning: bool
+    counts: Counter[str] = field(default_factory=Counter)
+    failed: list[DicomTlsError] = field(default_factory=list)
+    passed_over: int = 0
+    tried: int = 0
+
+    def skip(self, skipped: Skipped) -> None:
+        if not skipped.expected:
+            self.passed_over += 1
+            return
+        self._fail(skipped.error, {"path": str(skipped.path)})
+
+    def add(self, outcome: Outcome) -> None:
+        self.tried += 1
+        instance = outcome.instance
+        if instance.remark:
+            self.terminal.warning(f"`{instance.path}`: {instance.remark}")
+        record = {
+            "path": str(instance.path),
+            "sop_class": instance.sop_class,
+            "sop_instance": instance.sop_instance,
+            "transfer_syntax": instance.transfer_syntax,
+            "status": None if outcome.status is None else f"{outcome.status:04X}",
+            "bytes": outcome.length,
+            "seconds": round(outcome.seconds, 6),
+        }
+        if outcome.error is not None:
+            self._fail(outcome.error, record)
+            return
+        self.counts["warned" if outcome.is_warning else "stored"] += 1
+        if outcome.is_warning:
+            assert outcome.status is not None
+            self.terminal.warning(f"`{instance.path}`: stored, with {status_words(outcome.status)}")
+        self.terminal.record({"ok": True, **record})
+
+    def _fail(self, error: DicomTlsError, record: dict[str, Any]) -> None:
+        self.failed.append(error)
+        if self.terminal.as_json:
+            self.terminal.record({"ok": False, **record, "error": error_record(error)})
+        else:
+            self.terminal.error(error)
+
+    def nothing_to_send(self) -> DicomTlsError:
+        looked = (
+            f"{self.passed_over} other files were passed over" if self.passed_over else "nothing was found"
+        )
+        return InputError(
+            f"there is no DICOM file to send: {looked}",
+            "name DICOM files, or folders of them",
+            slug="input.nothing-to-send",
+        )
+
+    def finish(self, wanted: int) -> int:
+        stored, warned, failed = self.counts["stored"], self.counts["warned"], len(self.failed)
+        not_tried = max(
+            wanted + sum(e.exit_code == ExitCode.INPUT for e in self.failed) - stored - warned - failed, 0
+        )
+        parts = [f"{stored} stored", f"{warned} with a warning", f"{failed} failed"]
+        parts += [f"{not_tried} not tried"] if not_tried else []
+        parts += [f"{self.passed_over} other files passed over"] if self.passed_over else []
+        self.terminal.result(f"{self.peer}: {', '.join(parts)}")
+        code = self._exit_code(stored + warned)
+        self.terminal.record(
+            {
+                "ok": code == 0,
+                "peer": str(self.peer),
+                "stored": stored,
+                "warned": warned,
+                "failed": failed,
+                "not_tried": not_tried,
+                "passed_over": self.passed_over,
+            }
+        )
+        return code
+
+    def _exit_code(self, arrived: int) -> int:
+        if not self.failed:
+            return int(ExitCode.STATUS) if self.fail_on_warning and self.counts["warned"] else 0
+        if arrived:
+            return int(ExitCode.PARTIAL)
+        codes = {error.exit_code for error in self.failed if error.exit_code != ExitCode.INPUT}
+        return int(codes.pop() if len(codes) == 1 else ExitCode.STATUS if codes else ExitCode.INPUT)

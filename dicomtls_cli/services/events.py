@@ -1,0 +1,59 @@
+"""What a running SCP tells of: one value per refusal, association and instance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dicomtls_cli.errors import DicomTlsError
+from dicomtls_cli.services.receive import InstanceReceived
+from dicomtls_cli.tls.handshake import TlsFacts
+
+
+@dataclass(frozen=True)
+class Client:
+    """A connected peer as far as it is known: its address, its AE titles, how the connection is secured.
+
+    `certificate` is what it showed (DER), also where that was refused.
+    """
+
+    address: str
+    calling_aet: str = ""
+    called_aet: str = ""
+    tls: TlsFacts | None = None
+    certificate: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A connection that did not become an association, and why."""
+
+    client: Client
+    error: DicomTlsError
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An association was accepted."""
+
+    client: Client
+
+
+@dataclass(frozen=True)
+class Received:
+    """An instance came, and was stored or not."""
+
+    client: Client
+    instance: InstanceReceived
+
+
+@dataclass(frozen=True)
+class Closed:
+    """An association ended; `error` is None after a release."""
+
+    client: Client
+    instances: int
+    seconds: float
+    error: DicomTlsError | None
+
+
+Event = Refused | Opened | Received | Closed

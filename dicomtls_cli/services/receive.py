@@ -1,0 +1,166 @@
+"""One accepted association: C-STORE and C-ECHO as a service class provider (PS3.4 Annexes A and B)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dicomtls_cli.dimse.command import Command, CommandField, MalformedCommand, decode, encode, response
+from dicomtls_cli.dimse.status import (
+    CANNOT_UNDERSTAND,
+    DATA_SET_MISMATCH,
+    INVALID_INSTANCE,
+    MISTYPED_ARGUMENT,
+    OUT_OF_RESOURCES,
+    SOP_CLASS_NOT_SUPPORTED,
+    SUCCESS,
+    UNRECOGNISED_OPERATION,
+)
+from dicomtls_cli.errors import ProtocolError
+from dicomtls_cli.services.modality import modality
+from dicomtls_cli.services.storage import (
+    Identifiers,
+    Incoming,
+    NoRoom,
+    Stored,
+    UidMismatch,
+    UnreadableHead,
+)
+from dicomtls_cli.upperlayer.association import Association
+from dicomtls_cli.upperlayer.registry import VERIFICATION, is_uid
+
+logger = logging.getLogger("dicomtls.association")
+
+
+@dataclass(frozen=True)
+class InstanceReceived:
+    """An instance that was sent to us and the answer it got; `stored` is None where it was not stored."""
+
+    sop_class: str
+    sop_instance: str
+    transfer_syntax: str
+    status: int
+    comment: str
+    stored: Stored | None
+    seconds: float
+
+
+def serve(
+    association: Association,
+    calling_aet: str,
+    called_aet: str,
+    receive: Callable[[Identifiers], Incoming],
+    report: Callable[[InstanceReceived], None],
+) -> None:
+    """Answer every request on an open `association` until the peer releases it.
+
+    `receive` begins to store an instance, `report` is told of each. Raises AssociationLost when the
+    association ends in any other way.
+    """
+    serving = _Serving(association, calling_aet, called_aet, receive, report)
+    while (message := association.receive()) is not None:
+        serving.answer(*message)
+    logger.info("Association Release")
+
+
+class _Serving:
+    def __init__(
+        self,
+        association: Association,
+        calling_aet: str,
+        called_aet: str,
+        receive: Callable[[Identifiers], Incoming],
+        report: Callable[[InstanceReceived], None],
+    ) -> None:
+        self.association = association
+        self.calling_aet = calling_aet
+        self.called_aet = called_aet
+        self.receive = receive
+        self.report = report
+
+    def answer(self, context_id: int, data: bytes) -> None:
+        """Answer one command set, and take in the data set that follows it."""
+        try:
+            command = decode(data)
+        except MalformedCommand as error:
+            if error.command is None:
+                self.association.abort(source=2, reason=error.abort_reason)
+                raise
+            self._refuse(context_id, error.command, MISTYPED_ARGUMENT, error.message)
+            return
+        if command.is_response:
+            self.association.abort(source=2, reason=5)
+            raise ProtocolError(f"{command.name}, which answers nothing we asked", abort_reason=5)
+        if command.field == CommandField.C_CANCEL_RQ:
+            return  # what it would cancel is done by the time it is read
+        abstract_syntax = self.association.contexts[context_id].abstract_syntax
+        if command.field == CommandField.C_ECHO_RQ and abstract_syntax == VERIFICATION:
+            logger.info("Received Echo Request (MsgID %d)", command.message_id or 0)
+            self._refuse(context_id, command, SUCCESS, "")
+        elif command.field == CommandField.C_STORE_RQ and abstract_syntax != VERIFICATION:
+            self._store(context_id, command, abstract_syntax)
+        else:
+            self._refuse(context_id, command, UNRECOGNISED_OPERATION, "not supported on this context")
+
+    def _refuse(self, context_id: int, command: Command, status: int, comment: str) -> None:
+        if command.has_data:
+            self._drain(context_id)
+        self.association.send(context_id, encode(response(command, status, comment)))
+
+    def _drain(self, context_id: int) -> None:
+        for _ in self.association.receive_data(context_id):
+            pass
+
+    def _store(self, context_id: int, command: Command, abstract_syntax: str) -> None:
+        begun = time.monotonic()
+        syntax = self.association.contexts[context_id].transfer_syntax
+        if logger.isEnabledFor(logging.INFO):
+            kind = modality(command.sop_class)
+            logger.info("Received Store Request (MsgID %d, %s)", command.message_id or 0, kind)
+        stored: Stored | None = None
+        if command.sop_class != abstract_syntax:
+            self._drain(context_id)
+            status, comment = SOP_CLASS_NOT_SUPPORTED, "not the SOP class of this presentation context"
+        elif not is_uid(command.sop_instance):
+            self._drain(context_id)
+            status, comment = INVALID_INSTANCE, "the SOP Instance UID is no UID"
+        else:
+            named = Identifiers(
+                command.sop_class, command.sop_instance, syntax, self.calling_aet, self.called_aet
+            )
+            status, comment, stored = self._take_in(context_id, named)
+        # Only now, with the instance in its place, does the peer hear that it was stored.
+        self.association.send(context_id, encode(response(command, status, comment)))
+        seconds = time.monotonic() - begun
+        self.report(
+            InstanceReceived(
+                command.sop_class, command.sop_instance, syntax, status, comment, stored, seconds
+            )
+        )
+
+    def _take_in(self, context_id: int, named: Identifiers) -> tuple[int, str, Stored | None]:
+        pieces = self.association.receive_data(context_id)
+        incoming: Incoming | None = None
+        try:
+            incoming = self.receive(named)
+            for piece in pieces:
+                incoming.write(piece)
+            stored = incoming.commit()
+            if stored.path is not None:
+                logger.info("storing DICOM file: %s", stored.path)
+            return SUCCESS, "", stored
+        except NoRoom as error:
+            logger.error("%s", error)
+            status, comment = OUT_OF_RESOURCES, "cannot write"
+        except UidMismatch as error:
+            status, comment = DATA_SET_MISMATCH, str(error)
+        except UnreadableHead as error:
+            status, comment = CANNOT_UNDERSTAND, str(error)
+        finally:
+            if incoming is not None:
+                incoming.discard()
+        for _ in pieces:  # the peer sends all of it before it reads the answer
+            pass
+        return status, comment, None

@@ -1,0 +1,186 @@
+"""Which files are DICOM instances, and what has to be known of each before it can be sent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicomtls_cli.errors import DicomTlsError, InputError
+from dicomtls_cli.services.head import FileMeta, HeadError, NeedMore, read_head, read_meta
+from dicomtls_cli.upperlayer.registry import is_uid
+
+SOP_CLASS, SOP_INSTANCE = 0x00080016, 0x00080018
+_WANTED = frozenset({SOP_CLASS, SOP_INSTANCE})
+_DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory: a table of contents, never sent
+_FIRST_READ = 8 * 1024
+_HEAD_LIMIT = 1 << 20  # bytes of a file looked through for its UIDs
+_MAGIC_END = 132
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A DICOM file that can be sent.
+
+    `offset` is where its data set begins and `size` where the file ends, in bytes. The UIDs are the data
+    set's; the file meta's stand in where those are missing. `remark` tells of a difference between the two.
+    """
+
+    path: Path
+    size: int
+    offset: int
+    sop_class: str
+    sop_instance: str
+    transfer_syntax: str
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file or folder that is not sent, and why.
+
+    `expected` tells that somebody named this very path, or that it is DICOM and broken: a failure, where
+    any other file among the images is just not one.
+    """
+
+    path: Path
+    error: DicomTlsError
+    expected: bool
+
+
+def scan(paths: Iterable[Path], *, recurse: bool = True) -> Iterator[Instance | Skipped]:
+    """Yield what is found at `paths`, folders in the order of their names.
+
+    Hidden files and folders inside folders are passed over; `recurse` descends into folders in folders.
+    """
+    for path in paths:
+        if path.is_dir():
+            yield from _scan_folder(path, recurse)
+        else:
+            yield read_instance(path, named=True)
+
+
+def _scan_folder(folder: Path, recurse: bool) -> Iterator[Instance | Skipped]:
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+    except OSError as error:
+        yield Skipped(folder, _unreadable(folder, error), expected=True)
+        return
+    for entry in found:
+        path = Path(entry.path)
+        # A link to a folder may lead back up: only real folders are descended into.
+        if entry.is_dir(follow_symlinks=False):
+            if recurse:
+                yield from _scan_folder(path, recurse)
+        elif entry.is_file():
+            yield read_instance(path)
+
+
+def read_instance(path: Path, *, named: bool = False) -> Instance | Skipped:
+    """Read what has to be known of the file at `path`; `named` says that somebody named this very file."""
+    try:
+        if not path.is_file():  # a FIFO or a device would wait for ever, or never end
+            if not path.exists():
+                raise FileNotFoundError(2, os.strerror(2))
+            return Skipped(path, _not_dicom(path, "it is no regular file"), expected=named)
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(_FIRST_READ)
+            if data[128:_MAGIC_END] != b"DICM":
+                return Skipped(path, _not_dicom(path, _what_instead(data)), expected=named)
+            return _read_head(path, file.fileno(), data, size)
+    except OSError as error:
+        return Skipped(path, _unreadable(path, error), expected=True)
+
+
+def _read_head(path: Path, file: int, data: bytes, size: int) -> Instance | Skipped:
+    meta: FileMeta | NeedMore = NeedMore(0)
+    while True:
+        try:
+            meta = read_meta(data)
+            if isinstance(meta, NeedMore):
+                need = meta.need
+            else:
+                head = read_head(
+                    data[meta.offset :], meta.transfer_syntax, _WANTED, complete=len(data) >= size
+                )
+                if not head.need:
+                    return _instance(path, size, meta, head.values)
+                need = meta.offset + head.need
+        except HeadError as error:
+            return _ask_pydicom(path, size, meta, str(error))
+        if len(data) >= min(size, _HEAD_LIMIT):
+            return _ask_pydicom(path, size, meta, "the file ends, or goes on too long, before its UIDs")
+        wanted = min(max(need, 8 * len(data)), _HEAD_LIMIT)
+        more = os.pread(file, wanted - len(data), len(data))
+        if not more:
+            return _ask_pydicom(path, size, meta, "the file ends before its UIDs")
+        data += more
+
+
+def _instance(path: Path, size: int, meta: FileMeta, values: dict[int, str] | object) -> Instance | Skipped:
+    assert hasattr(values, "get")
+    own_class, own_instance = values.get(SOP_CLASS, ""), values.get(SOP_INSTANCE, "")
+    sop_class = own_class or meta.media_storage_sop_class
+    sop_instance = own_instance or meta.media_storage_sop_instance
+    if sop_class == _DIRECTORY:
+        return Skipped(path, _not_dicom(path, "it is a DICOMDIR"), expected=False)
+    for uid, name in ((sop_class, "SOP Class UID"), (sop_instance, "SOP Instance UID")):
+        if not is_uid(uid):
+            return Skipped(path, _broken(path, f"it has no valid {name} (`{uid}`)"), expected=True)
+    if not is_uid(meta.transfer_syntax):
+        return Skipped(path, _broken(path, "its file meta has no transfer syntax"), expected=True)
+    remark = ""
+    if meta.media_storage_sop_instance not in ("", sop_instance):
+        remark = f"the file meta has another SOP Instance UID ({meta.media_storage_sop_instance})"
+    elif meta.media_storage_sop_class not in ("", sop_class):
+        remark = f"the file meta has another SOP Class UID ({meta.media_storage_sop_class})"
+    return Instance(path, size, meta.offset, sop_class, sop_instance, meta.transfer_syntax, remark)
+
+
+def _ask_pydicom(path: Path, size: int, meta: FileMeta | NeedMore, reason: str) -> Instance | Skipped:
+    """Let pydicom, which knows more ways to be broken, find the UIDs of a file with a readable meta."""
+    if isinstance(meta, NeedMore):
+        return Skipped(path, _broken(path, reason), expected=True)
+    import warnings
+
+    import pydicom
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[SOP_CLASS, SOP_INSTANCE])
+            values = {tag: str(found[tag].value or "") for tag in _WANTED if tag in found}
+    except Exception as error:  # pydicom raises whatever its parsing of hostile bytes runs into
+        return Skipped(path, _broken(path, f"{reason}; {type(error).__name__}: {error}"), expected=True)
+    return _instance(path, size, meta, values)
+
+
+def _what_instead(data: bytes) -> str:
+    if not data:
+        return "it is empty"
+    if b"-----BEGIN " in data:
+        return "it is a PEM file"
+    return "it has no `DICM` after 128 bytes"
+
+
+def _not_dicom(path: Path, why: str) -> DicomTlsError:
+    return InputError(
+        f"`{path}` is not a DICOM file: {why}", "name DICOM files, or folders of them", slug="input.not-dicom"
+    )
+
+
+def _broken(path: Path, why: str) -> DicomTlsError:
+    return InputError(
+        f"`{path}` is a broken DICOM file: {why}",
+        "write it anew from its source; `dcmdump` shows how far it can be read",
+        slug="input.broken-dicom",
+    )
+
+
+def _unreadable(path: Path, error: OSError) -> DicomTlsError:
+    return InputError(
+        f"cannot read `{path}`: {error.strerror}", "check the path and its rights", slug="input.unreadable"
+    )
