@@ -181,9 +181,7 @@ class _Tally:
 
     def finish(self, wanted: int) -> int:
         stored, warned, failed = self.counts["stored"], self.counts["warned"], len(self.failed)
-        not_tried = max(
-            wanted + sum(e.exit_code == ExitCode.INPUT for e in self.failed) - stored - warned - failed, 0
-        )
+        not_tried = wanted - self.tried
         parts = [f"{stored} stored", f"{warned} with a warning", f"{failed} failed"]
         parts += [f"{not_tried} not tried"] if not_tried else []
         parts += [f"{self.passed_over} other files passed over"] if self.passed_over else []

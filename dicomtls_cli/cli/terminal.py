@@ -52,6 +52,11 @@ class Terminal:
         if not self.as_json and self.verbosity >= 0:
             click.echo(_lines(text), color=self.color)
 
+    def heading(self, text: str) -> None:
+        """Print a line that stands out above part of the result."""
+        if not self.as_json and self.verbosity >= 0:
+            click.secho(printable(text), bold=True, color=self.color)
+
     def record(self, record: dict[str, Any]) -> None:
         """Print a record of the result for programs: one JSON line on stdout."""
         if self.as_json:

@@ -60,7 +60,8 @@ class Item:
 class Contents:
     """What is in one file, in its order.
 
-    `openssl_ready` says that OpenSSL can read the file by itself: PEM, each marker alone on its line.
+    `openssl_ready` says that OpenSSL can read the file by itself: PEM, each marker alone on its line, no
+    blank line in a block.
     """
 
     path: Path
@@ -107,12 +108,18 @@ def parse_contents(data: bytes, path: Path) -> Contents:
     items = tuple(_blocks(text, path))
     if not items:
         return Contents(path, (Item(_magic(data)),))
-    alone = len(_MARKER_LINE.findall(data)) == 2 * len(items)
-    return Contents(path, items, openssl_ready=text is data and alone)
+    return Contents(path, items, openssl_ready=text is data and _openssl_reads(data, items))
+
+
+def _openssl_reads(data: bytes, items: tuple[Item, ...]) -> bool:
+    # A blank line ends the headers of an encrypted key (RFC 1421 4.4); OpenSSL takes it for that anywhere.
+    blank = any(_BLANK_LINE.search(item.pem) and b":" not in item.pem for item in items)
+    return len(_MARKER_LINE.findall(data)) == 2 * len(items) and not blank and b"\0" not in data
 
 
 _MARKER = re.compile(rb"-----(BEGIN|END) ([^\r\n-]{1,64})-----")
 _MARKER_LINE = re.compile(rb"(?:^|(?<=\n))-----(?:BEGIN|END) [^\r\n-]{1,64}-----[ \t]*\r?(?:\n|$)")
+_BLANK_LINE = re.compile(rb"\n[ \t]*\r?\n")
 _CERTIFICATE_LABELS = {b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE"}
 _LABELS = {
     b"ENCRYPTED PRIVATE KEY": Kind.ENCRYPTED_KEY,

@@ -124,6 +124,11 @@ def wrong_passphrase(path: Path) -> InputError:
     )
 
 
+def _without_blank_lines(pem: bytes) -> bytes:
+    # Where there are headers (RFC 1421), the blank line after them means something.
+    return pem if b":" in pem else b"\n".join(line for line in pem.splitlines() if line.strip()) + b"\n"
+
+
 def open_key(key: Item, source: Path, passphrase: bytes | None) -> PrivateKeyTypes:
     """Parse the private `key` found in `source`; `passphrase` is for an encrypted one only.
 
@@ -137,7 +142,7 @@ def open_key(key: Item, source: Path, passphrase: bytes | None) -> PrivateKeyTyp
             # Its deprecation notes are about old ciphers; here the question is only what the file holds.
             warnings.simplefilter("ignore")
             if key.pem:
-                return serialization.load_pem_private_key(key.pem, passphrase)
+                return serialization.load_pem_private_key(_without_blank_lines(key.pem), passphrase)
             return serialization.load_der_private_key(key.der, passphrase)
     except UnsupportedAlgorithm as error:
         raise InputError(

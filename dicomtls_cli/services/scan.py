@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from dicomtls_cli.errors import DicomTlsError, InputError
+from dicomtls_cli.services.asking import ask_pydicom
 from dicomtls_cli.services.head import FileMeta, HeadError, NeedMore, read_head, read_meta
 from dicomtls_cli.upperlayer.registry import is_uid
 
@@ -120,8 +121,7 @@ def _read_head(path: Path, file: int, data: bytes, size: int) -> Instance | Skip
         data += more
 
 
-def _instance(path: Path, size: int, meta: FileMeta, values: dict[int, str] | object) -> Instance | Skipped:
-    assert hasattr(values, "get")
+def _instance(path: Path, size: int, meta: FileMeta, values: Mapping[int, str]) -> Instance | Skipped:
     own_class, own_instance = values.get(SOP_CLASS, ""), values.get(SOP_INSTANCE, "")
     sop_class = own_class or meta.media_storage_sop_class
     sop_instance = own_instance or meta.media_storage_sop_instance
@@ -144,17 +144,11 @@ def _ask_pydicom(path: Path, size: int, meta: FileMeta | NeedMore, reason: str) 
     """Let pydicom, which knows more ways to be broken, find the UIDs of a file with a readable meta."""
     if isinstance(meta, NeedMore):
         return Skipped(path, _broken(path, reason), expected=True)
-    import warnings
-
-    import pydicom
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[SOP_CLASS, SOP_INSTANCE])
-            values = {tag: str(found[tag].value or "") for tag in _WANTED if tag in found}
-    except Exception as error:  # pydicom raises whatever its parsing of hostile bytes runs into
-        return Skipped(path, _broken(path, f"{reason}; {type(error).__name__}: {error}"), expected=True)
+        with path.open("rb") as file:
+            values = ask_pydicom(file, _WANTED)
+    except HeadError as error:
+        return Skipped(path, _broken(path, f"{reason}; {error}"), expected=True)
     return _instance(path, size, meta, values)
 
 

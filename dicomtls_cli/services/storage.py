@@ -13,11 +13,14 @@ import hashlib
 import itertools
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Protocol
 
 from dicomtls_cli.errors import OutputError
+from dicomtls_cli.services.asking import ask_pydicom
 from dicomtls_cli.services.head import HeadError, encode_meta, read_head
 from dicomtls_cli.upperlayer.pdu import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 
@@ -29,6 +32,7 @@ except ImportError:  # Windows has no flock: there, what a dead process left is 
 SOP_CLASS, SOP_INSTANCE, STUDY_INSTANCE = 0x00080016, 0x00080018, 0x0020000D
 _WANTED = frozenset({SOP_CLASS, SOP_INSTANCE, STUDY_INSTANCE})
 _HEAD_LIMIT = 1 << 20  # bytes of a data set looked through for the values of its name
+_ODD_HEAD = 64 * 1024  # bytes that pydicom is shown of a data set our own reader cannot make out
 _FILE_MODE = 0o640
 _FOLDER_MODE = 0o750
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
@@ -156,18 +160,17 @@ class _IncomingFile:
         self._need = 0
         self._length = 0
         self._file = self._open()
-        self._write(
-            encode_meta(
-                sop_class=identifiers.sop_class,
-                sop_instance=identifiers.sop_instance,
-                transfer_syntax=identifiers.transfer_syntax,
-                implementation_class=IMPLEMENTATION_CLASS_UID,
-                implementation_version=IMPLEMENTATION_VERSION,
-                source_ae=identifiers.calling_aet,
-                sending_ae=identifiers.calling_aet,
-                receiving_ae=identifiers.called_aet,
-            )
+        self._meta = encode_meta(
+            sop_class=identifiers.sop_class,
+            sop_instance=identifiers.sop_instance,
+            transfer_syntax=identifiers.transfer_syntax,
+            implementation_class=IMPLEMENTATION_CLASS_UID,
+            implementation_version=IMPLEMENTATION_VERSION,
+            source_ae=identifiers.calling_aet,
+            sending_ae=identifiers.calling_aet,
+            receiving_ae=identifiers.called_aet,
         )
+        self._write(self._meta)
 
     def _open(self) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
@@ -235,19 +238,30 @@ class _IncomingFile:
     def _read_head(self, *, complete: bool) -> None:
         try:
             head = read_head(self._head, self._identifiers.transfer_syntax, _WANTED, complete=complete)
+            values, need = head.values, head.need
         except HeadError as error:
-            raise UnreadableHead(str(error)) from error
-        if head.need:
+            if not complete and len(self._head) < _ODD_HEAD:
+                self._need = _ODD_HEAD
+                return
+            values, need = self._ask_pydicom(error), 0
+        if need:
             if len(self._head) >= _HEAD_LIMIT:
                 raise UnreadableHead("no Study Instance UID in the first MiB")
-            self._need = max(head.need, 4 * len(self._head))
+            self._need = max(need, 4 * len(self._head))
             return
         named = self._identifiers
         for tag, said in ((SOP_CLASS, named.sop_class), (SOP_INSTANCE, named.sop_instance)):
-            if head.values.get(tag, said) != said:
-                raise UidMismatch(f"the data set has {head.values[tag]}, the command {said}")
-        self._values = {STUDY_INSTANCE: head.values.get(STUDY_INSTANCE, "")}
+            if values.get(tag, said) != said:
+                raise UidMismatch(f"the data set has {values[tag]}, the command {said}")
+        self._values = {STUDY_INSTANCE: values.get(STUDY_INSTANCE, "")}
         self._head = bytearray()
+
+    def _ask_pydicom(self, reason: HeadError) -> Mapping[int, str]:
+        """Let pydicom look at a head that is not as its transfer syntax says."""
+        try:
+            return ask_pydicom(BytesIO(self._meta + self._head), _WANTED)
+        except HeadError:
+            raise UnreadableHead(str(reason)) from reason
 
 
 class Ignored:

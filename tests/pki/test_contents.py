@@ -60,6 +60,11 @@ class TestPem:
             (lambda pem: b"  " + pem.replace(b"\n", b"\n  "), False),
             (lambda pem: pem.replace(b"\n", b" "), False),
             (lambda pem: b"here: " + pem, False),
+            (lambda pem: pem.replace(b"\n", b"\n\n"), False),
+            (lambda pem: b"\0\n" + pem, False),
+            (lambda pem: pem.replace(b"\n", b"  \n"), True),
+            (lambda pem: b"#" * 1000 + b"\n" + pem, True),
+            (lambda pem: b"Bag Attributes\n    localKeyID: 01\n" + pem, True),
         ],
     )
     def test_layouts_from_the_field(self, foreign: Foreign, put, change, ready):

@@ -215,11 +215,16 @@ class TestKeyPair:
         refused("key.wrong-passphrase", load, cert, key, lambda: b"no")
         refused("key.wrong-passphrase", load, cert, key, lambda: b"")
 
-    @pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", "utf-16"])
-    def test_pem_that_openssl_cannot_read(self, foreign: Foreign, put, mark):
-        def change(data: bytes) -> bytes:
-            return mark + data if isinstance(mark, bytes) else data.decode().encode(mark)
-
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda data: b"\xef\xbb\xbf" + data,
+            lambda data: data.decode().encode("utf-16"),
+            lambda data: data.replace(b"\n", b"\n\n"),
+            lambda data: data.replace(b"\n", b"\r"),
+        ],
+    )
+    def test_pem_that_openssl_cannot_read(self, foreign: Foreign, put, change):
         load(put("a.crt", change(foreign.cert_pem)), put("a.key", change(foreign.key_pem)))
         load(put("both.pem", change(foreign.cert_pem + foreign.key_pem)))
         secret = put("b.key", change(foreign.key(passphrase=b"secret")))

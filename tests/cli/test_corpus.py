@@ -1,0 +1,171 @@
+"""Real command lines against the real commands: the alias tables of docs/cli.md, pinned (corpus.txt)."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from dicomtls_cli.cli import group, options, requestor, storescu
+from dicomtls_cli.cli.words import STATED_META_KEY, Dialect, StrictCommand, declared_spellings
+from dicomtls_cli.errors import UsageError
+
+COMMANDS = ("echoscu", "storescu", "storescp")
+IMPLIED = {
+    "echoscu": {"peers": ["ANY-SCP@h:104"]},
+    "storescu": {"peer": "ANY-SCP@h:104", "paths": ["f"]},
+    "storescp": {},
+}
+
+
+def corpus() -> Iterator[tuple[str, str]]:
+    """Yield each line of the corpus, expanded, and what is expected of it."""
+    for line in Path(__file__).with_name("corpus.txt").read_text().splitlines():
+        if not line or line.startswith("#"):
+            continue
+        left, _, expected = line.partition("  =>  ")
+        assert expected, f"no `  =>  ` in: {line}"
+        parts = re.split(r"\{(.*?)\}", left)
+        choices = [part.split("|") if at % 2 else [part] for at, part in enumerate(parts)]
+        for chosen in itertools.product(*choices):
+            yield "".join(chosen).strip(), expected
+
+
+LINES = list(corpus())
+
+
+def strict_command(name: str) -> StrictCommand:
+    return getattr(importlib.import_module(f"dicomtls_cli.cli.{name}"), name)
+
+
+def parse(words: list[str]) -> click.Context:
+    """Parse as `dicomtls WORDS` does, without running the command."""
+    parent = click.Context(group, info_name="dicomtls", **group.context_settings)
+    return strict_command(words[0]).make_context(words[0], words[1:], parent=parent)
+
+
+def meaning(ctx: click.Context) -> dict[str, Any]:
+    """Return everything that the line of `ctx` sets."""
+    name, params = ctx.info_name, dict(ctx.params)
+    check = options._ACCEPTOR_CHECK if name == "storescp" else options._REQUESTOR_CHECK
+    flags = options._PROFILE.values | check.values
+    found: dict[str, Any] = {}
+    for key, value in params.items():
+        if key == "words" or ctx.get_parameter_source(key) is not click.core.ParameterSource.COMMANDLINE:
+            continue
+        base = re.sub(r"_\d$", "", key) if key in flags else key
+        found[base] = json.loads(json.dumps(flags.get(key, value), default=str))
+    positional(name or "", params, found)
+    if ctx.meta[STATED_META_KEY]:
+        found["stated"] = [note.partition("`:")[0].lstrip("`") for note in ctx.meta[STATED_META_KEY]]
+    return found
+
+
+def positional(name: str, params: dict[str, Any], found: dict[str, Any]) -> None:
+    if name == "storescp":
+        return
+    arguments = params["words"], params["connect"]
+    tls = not params["no_tls"]
+    if name == "echoscu":
+        peers = requestor.peers_from(*arguments, aec=params["aec"], tls=tls)
+        found["peers"] = [f"{peer.called_aet}@{peer}" for peer in peers]
+    else:
+        peer, paths = storescu._peer_and_paths(*arguments, params["aec"], tls)
+        found |= {"peer": f"{peer.called_aet}@{peer}", "paths": [str(path) for path in paths]}
+
+
+@pytest.mark.parametrize(("line", "expected"), LINES, ids=[line for line, _ in LINES])
+def test_line(line: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = shlex.split(line)
+    if not expected.startswith("{"):
+        with pytest.raises((UsageError, click.UsageError, click.exceptions.Exit)) as caught:
+            meaning(parse(words))
+        error = caught.value
+        if isinstance(error, UsageError):
+            assert error.slug == expected
+            assert error.hint
+        else:
+            assert expected == ("exits" if isinstance(error, click.exceptions.Exit) else "usage.invalid")
+        return
+    wanted = IMPLIED[words[0]] | json.loads(expected)
+    if words[0] == "echoscu" and "peer" in wanted:
+        wanted["peers"] = [wanted.pop("peer")]
+    assert meaning(parse(words)) == wanted
+    assert not capsys.readouterr().out
+
+
+def spellings(name: str) -> set[str]:
+    command = strict_command(name)
+    parent = click.Context(group, info_name="dicomtls", **group.context_settings)
+    declared = set(declared_spellings(command, click.Context(command, parent, name)))
+    assert not declared & (command.dialect.refused.keys() | command.dialect.stated.keys())
+    return declared
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_spelling_is_in_the_corpus(name: str) -> None:
+    used = {
+        word.partition("=")[0] if word.startswith("--") else word
+        for line, _ in LINES
+        if line.startswith(name)
+        for word in shlex.split(line)
+    }
+    dialect = strict_command(name).dialect
+    assert spellings(name) | dialect.refused.keys() | dialect.stated.keys() <= used
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_hints_name_what_there_is(name: str) -> None:
+    """A hint that names an option or command of ours that does not exist (yet) would lead nowhere."""
+    dialect: Dialect = strict_command(name).dialect
+    hints = [entry.hint for entry in dialect.refused.values()]
+    hints += [text for entry in dialect.stated.values() for text in (entry.note, entry.otherwise)]
+    for quoted in (quoted for hint in hints for quoted in re.findall("`(.*?)`", hint)):
+        first, *rest = quoted.split()
+        if first == "dicomtls":
+            assert rest[0] in group.commands_table
+        elif first[0] in "-+":
+            assert first in spellings(name), quoted
+
+
+# What DCMTK's own programs know and this slice does not: options of later issues, or of none.
+LATER = {
+    "echoscu": "--abort --repeat",
+    "storescu": "--abort --repeat +sp --scan-pattern -usr --user -pwd --password -epw --empty-password "
+    "-rsp --pos-response +u --enable-new-vr -u --disable-new-vr +cl --compression-level",
+    "storescp": "-ac --access-full +ac --access-control --refuse --reject --sleep-after --sleep-during "
+    "--abort-after --abort-during -ss --sort-conc-studies -su --sort-on-study-uid -sp "
+    "--sort-on-patientname -uf --default-filenames +uf --unique-filenames -tn --timenames "
+    "-fe --filename-extension -xcr --exec-on-reception -xcs --exec-on-eostudy -tos --eostudy-timeout "
+    "-xs --exec-sync",
+}
+LATER_EVERYWHERE = "+crl --add-crl-file +crv --enable-crl-vfy --socket-timeout --profile-bcp195-ex"
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_of_the_installed_dcmtk_is_answered(name: str) -> None:
+    program = shutil.which(name, path="/usr/bin:/usr/local/bin")
+    if program is None:
+        pytest.skip("DCMTK is not installed")
+    text = subprocess.run([program, "--help"], capture_output=True, text=True, check=True).stdout
+    theirs = {
+        word
+        for found in re.findall(r"^ +([-+]\S+)(?: +(--\S+))?  ", text, re.MULTILINE)
+        for word in found
+        if word
+    }
+    assert len(theirs) > 50
+    dialect = strict_command(name).dialect
+    ours = spellings(name) | dialect.refused.keys() | dialect.stated.keys()
+    assert theirs - ours == set((LATER[name] + " " + LATER_EVERYWHERE).split())
