@@ -68,6 +68,9 @@ def _run(words: list[str]) -> int:
         return int(code or 0)
     except DicomTlsError as error:
         return _report(error, words)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.message, err=True)
+        return int(ExitCode.USAGE)
     except click.UsageError as error:
         hint = f"`{error.ctx.command_path if error.ctx else 'dicomtls'} --help` says what it takes"
         message = error.format_message().rstrip(".")

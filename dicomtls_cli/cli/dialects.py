@@ -26,7 +26,7 @@ _OLD_CIPHER = Refused("3DES is broken (Sweet32), and OpenSSL is built without it
 _NO_ENCRYPTION = Refused("the TLS suites without encryption send patient data in the clear", _DEFAULT_PROFILE)
 _SEED = Refused("the random numbers are OpenSSL's, seeded by the operating system", "leave it out")
 _INSPECT = Refused(
-    "it checks files and connects to nobody", "`dicomtls inspect FILE` says what a certificate is"
+    "it checks files and connects to nobody", "`openssl x509 -noout -text -in FILE` shows a certificate"
 )
 _NEGOTIATION_TEST = Refused(
     "echo proposes Verification alone, as a test of negotiation it says little",
@@ -143,7 +143,7 @@ STORESCU = Dialect(
                 "leave it out",
             ),
             "+rn --rename": Refused(
-                "files that were read are never renamed", "leave it out; `--report FILE` lists each"
+                "files that were read are never renamed", "leave it out; `--json` tells what became of each"
             ),
             "-xf --config-file": Refused(
                 "association profiles are not read: the files decide", "leave it out"
@@ -186,10 +186,7 @@ STORESCU = Dialect(
 
 _STORED_AS_SENT = "data sets are stored byte for byte as they were sent"
 _NO_CONVERSION = Refused(_STORED_AS_SENT, "leave it out; convert afterwards: `dcmconv --help`")
-_NO_PREFERENCE = Refused(
-    "every transfer syntax is accepted, the sender's first choice first",
-    "leave it out, or write `--accept-ts` to accept some only",
-)
+_NO_PREFERENCE = Refused("every transfer syntax is accepted, in the sender's order", "leave it out")
 
 STORESCP = Dialect(
     refused=_ALL_REFUSED

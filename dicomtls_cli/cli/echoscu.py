@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import click
 
 from dicomtls_cli.cli.dialects import ECHOSCU
@@ -35,7 +33,7 @@ def echoscu(
     tls: TlsOptions | None,
     link: Link,
 ) -> int:
-    r"""Verify each PEER by a C-ECHO over TLS.
+    """Verify each PEER by a C-ECHO over TLS.
 
     PEER is `[AET@]host[:port]`, or `host port` as DCMTK writes it; port 2762 unless given (11112 with
     --no-tls). Several peers are verified at once. The exit code is 0 only if all of them answered with
@@ -44,11 +42,13 @@ def echoscu(
     \b
       dicomtls echoscu pacs.example 2762 --cert me.crt --key me.key --trust pacs.crt
       dicomtls echoscu -aet DCMTK localhost 4242 +tls dcmtk.key dcmtk.crt +cf orthanc.crt
-    """
+    """  # noqa: D301
     peers = peers_from(words, connect, aec=aec, tls=tls is not None)
     requestor = make_requestor(link, tls)
     if len(peers) == 1:
         return _report(terminal, echo(peers[0], requestor))
+    from concurrent.futures import ThreadPoolExecutor
+
     codes = []
     with ThreadPoolExecutor(min(len(peers), _AT_ONCE)) as pool:
         for outcome in pool.map(lambda peer: _try(peer, requestor), peers):

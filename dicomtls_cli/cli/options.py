@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import click
 
 from dicomtls_cli.cli.terminal import Terminal, is_interactive
-from dicomtls_cli.cli.values import AE_TITLE, MAX_PDU, SECONDS
-from dicomtls_cli.cli.words import STATED_META_KEY
+from dicomtls_cli.cli.values import AE_TITLE, BOUND_AET, MAX_PDU, SECONDS, SECONDS_WITH_UNIT
+from dicomtls_cli.cli.words import STATED_META_KEY, WORDS_META_KEY
 from dicomtls_cli.errors import UsageError
 from dicomtls_cli.services.peer import Timeouts, TlsOptions
 from dicomtls_cli.tls.policy import Identity, PeerCheck, Role
@@ -44,16 +44,25 @@ def _with_options(function: Callable[..., Any], options: Sequence[Any], prepare:
     return command
 
 
-class _Switch:
-    """One setting that an option and several flags can write; contradicting ones are a usage error."""
+class Switch:
+    """One setting that an option and DCMTK's flags can write; contradicting ones are a usage error.
 
-    def __init__(self, name: str, flags: dict[tuple[str, ...], str], texts: str) -> None:
+    The flags are not in the help: they would bury the option, whose own text names them.
+    """
+
+    def __init__(self, name: str, flags: dict[tuple[str, ...], str]) -> None:
         self.name = name
         self.values = {f"{name}_{number}": value for number, value in enumerate(flags.values())}
         self.options = [
-            click.option(*spellings, variable, is_flag=True, help=texts.format(value))
-            for spellings, (variable, value) in zip(flags, self.values.items(), strict=True)
+            click.option(*spellings, variable, is_flag=True, hidden=True)
+            for spellings, variable in zip(flags, self.values, strict=True)
         ]
+
+    def flags(self, function: Callable[..., Any]) -> Any:
+        """Add the flags to a command, as a decorator."""
+        for option in reversed(self.options):
+            function = option(function)
+        return function
 
     def take(self, values: dict[str, Any]) -> str | None:
         """Take the flags and the option off `values`; return the one value they agree on."""
@@ -144,39 +153,38 @@ def _cipher_lines() -> list[str]:
     ]
 
 
-_PROFILE = _Switch(
+_PROFILE = Switch(
     "tls_profile",
     {
         ("+pg", "--profile-bcp195-rfc9325"): "bcp195-rfc9325",
         ("+py", "--profile-bcp195-nd"): "bcp195-nd",
         ("+px", "--profile-bcp195"): "bcp195",
         ("+pz", "--profile-bcp195-ext"): "bcp195-ext",
-        ("+pa", "--profile-aes"): "aes",
+        ("+pa", "--profile-aes", "--tls", "--tls-aes"): "aes",
     },
-    "DCMTK's word for --tls-profile {}.",
 )
-_REQUESTOR_CHECK = _Switch(
+_REQUESTOR_CHECK = Switch(
     "peer_cert",
     {("-rc", "--require-peer-cert"): "require", ("-ic", "--ignore-peer-cert"): "ignore"},
-    "DCMTK's word for --peer-cert {}.",
 )
-_ACCEPTOR_CHECK = _Switch(
+_ACCEPTOR_CHECK = Switch(
     "peer_cert",
     {
         ("-rc", "--require-peer-cert"): "require",
         ("-vc", "--verify-peer-cert"): "verify",
         ("-ic", "--ignore-peer-cert"): "ignore",
     },
-    "DCMTK's word for --peer-cert {}.",
 )
+_REQUESTOR_IDENTITY = Switch("identity", {("--tls-eia-https", "--tls-eia-ldaps"): "name"})
+_ACCEPTOR_IDENTITY = Switch("identity", {})
 _CHECK_HELP = {
-    Role.REQUESTOR: "The peer's certificate must be trusted [require], or is not looked at [ignore].",
+    Role.REQUESTOR: "The peer's certificate must be trusted [require], or is not looked at [ignore] (DCMTK: -rc, -ic).",
     Role.ACCEPTOR: "A peer must show a trusted certificate [require]; may show none, but no untrusted one "
-    "[verify]; is not asked for one [ignore].",
+    "[verify]; is not asked for one [ignore] (DCMTK: -rc, -vc, -ic).",
 }
 
 
-def _tls_option_list(role: Role, check: _Switch) -> list[Any]:
+def _tls_option_list(role: Role, check: Switch, identity: Switch) -> list[Any]:
     requestor = role is Role.REQUESTOR
     identities = [i.value for i in Identity if requestor or i is not Identity.NAME]
     options = [
@@ -198,10 +206,12 @@ def _tls_option_list(role: Role, check: _Switch) -> list[Any]:
         click.option("--peer-cert", type=click.Choice(["require", *([] if requestor else ["verify"]), "ignore"]),
                      help=_CHECK_HELP[role]),
         *check.options,
-        click.option("--identity", type=click.Choice(identities), default="auto", show_default=True,
-                     help="How a peer with a valid certificate is known to be the right one (docs/security.md)."),
+        click.option("--identity", type=click.Choice(identities),
+                     help="How a valid peer is known to be the right one [auto] (docs/security.md)."),
+        *identity.options,
         click.option("--tls-profile", type=click.Choice(list(PROFILES)),
-                     help="Secure transport profile of PS3.15 Annex B [bcp195-rfc9325]."),
+                     help="Secure transport profile of PS3.15 Annex B [bcp195-rfc9325] "
+                     "(DCMTK: +pg +py +px +pz +pa; dcm4che: --tls)."),
         *_PROFILE.options,
         click.option("--list-profiles", "+ph", is_flag=True, expose_value=False, is_eager=True,
                      callback=_print_and_exit(_profile_lines), help="List the profiles and exit."),
@@ -230,28 +240,31 @@ def tls_options(role: Role) -> Decorator[Any]:
 
     Stands below `output_options`, whose `terminal` it warns on.
     """
-    check = _REQUESTOR_CHECK if role is Role.REQUESTOR else _ACCEPTOR_CHECK
+    requestor = role is Role.REQUESTOR
+    check = _REQUESTOR_CHECK if requestor else _ACCEPTOR_CHECK
+    identity = _REQUESTOR_IDENTITY if requestor else _ACCEPTOR_IDENTITY
 
     def prepare(values: dict[str, Any]) -> dict[str, Any]:
         given = {name: values.pop(name) for name in _TLS_NAMES if name in values}
         given["tls_profile"], given["peer_cert"] = _PROFILE.take(values), check.take(values)
+        given["identity"] = identity.take(values)
         plain = values.pop("no_tls")
         values["tls"] = None if plain else _tls_from(given, values["terminal"])
         if plain:
             _refuse_tls_options(given)
         return values
 
-    return lambda function: _with_options(function, _tls_option_list(role, check), prepare)
+    return lambda function: _with_options(function, _tls_option_list(role, check, identity), prepare)
 
 
 _TLS_NAMES = (
-    "cert", "key", "tls_pair", "key_passphrase_file", "passphrase", "ask", "trust", "trust_ca", "identity",
+    "cert", "key", "tls_pair", "key_passphrase_file", "passphrase", "ask", "trust", "trust_ca",
     "tls_cipher", "extra_cipher", "tls12", "tls13", "x509_strict", "pin", "anonymous_tls",
 )  # fmt: skip
 
 
 def _refuse_tls_options(given: dict[str, Any]) -> None:
-    used = sorted(name for name, value in given.items() if value and (name, value) != ("identity", "auto"))
+    used = sorted(name for name, value in given.items() if value)
     if used:
         raise UsageError(
             f"`--no-tls` contradicts the TLS options ({', '.join(name.replace('_', '-') for name in used)})",
@@ -293,7 +306,7 @@ def _tls_from(given: dict[str, Any], terminal: Terminal) -> TlsOptions:
         authorities=given["trust_ca"],
         system_trust="system" in given["trust"],
         peer_check=peer_check,
-        identity=Identity(given["identity"]),
+        identity=Identity(given["identity"] or "auto"),
         pin=given.get("pin"),
         profile=profile,
         ciphers=given["tls_cipher"],
@@ -323,9 +336,9 @@ def _passphrase(given: dict[str, Any], key: Path | None) -> Callable[[], bytes] 
 
 @dataclass(frozen=True)
 class Link:
-    """What the options say about every association: our AE title, PDU sizes in bytes, seconds, IP family."""
+    """What the options say about every association: our AE title (None: unsaid), PDU sizes in bytes, IP family."""
 
-    aet: str
+    aet: str | None
     timeouts: Timeouts
     maximum_length: int
     send_limit: int
@@ -336,27 +349,65 @@ def association_options(role: Role) -> Decorator[Any]:
     """Add the options about associations; the command gets `link`, a Link."""
     requestor = role is Role.REQUESTOR
     options = [
-        click.option("-aet", "--aetitle", "--aet", "aet", type=AE_TITLE, default="DICOMTLS", show_default=True,
-                     help=f"Own AE title ({'calling' if requestor else 'called'})."),
+        click.option("-aet", "--aetitle", "--aet", "aet", type=AE_TITLE,
+                     help=f"Own AE title ({'calling' if requestor else 'called'}) [DICOMTLS]."),
         click.option("-ts", "--tls-timeout", type=SECONDS, default=10.0, help="Seconds for the TLS handshake [10]."),
         click.option("-ta", "--acse-timeout", type=SECONDS, default=30.0,
                      help="Seconds for the association and its release [30]."),
         click.option("-td", "--dimse-timeout", type=SECONDS, default=60.0, help="Seconds for one DIMSE message [60]."),
-        click.option("-pdu", "--max-pdu", type=MAX_PDU, default=131072, help="Largest PDU we take, in bytes [131072]."),
+        click.option("-pdu", "--max-pdu", "--max-pdulen-rcv", "max_pdu", type=MAX_PDU, default=131072,
+                     help="Largest PDU we take, in bytes [131072]."),
         click.option("-4", "-i4", "--ipv4", "ipv4", is_flag=True, help="IPv4 only."),
         click.option("-6", "-i6", "--ipv6", "ipv6", is_flag=True, help="IPv6 only."),
     ]  # fmt: skip
     if requestor:
         options += [
+            click.option("-b", "bound_aet", type=BOUND_AET, hidden=True),
+            click.option("--accept-timeout", type=SECONDS_WITH_UNIT, hidden=True),
+            click.option("--response-timeout", type=SECONDS_WITH_UNIT, hidden=True),
             click.option("-to", "--timeout", "--connect-timeout", "connect_timeout", type=SECONDS, default=10.0,
                          help="Seconds to connect [10]."),
-            click.option("--max-send-pdu", type=MAX_PDU, default=131072,
+            click.option("--max-send-pdu", "--max-pdulen-snd", "max_send_pdu", type=MAX_PDU, default=131072,
                          help="Largest PDU we send, in bytes [131072]."),
         ]  # fmt: skip
     return lambda function: _with_options(function, options, _prepare_link)
 
 
+# What only dcm4che spells so, as far as our own option lists have it. Its time-outs are milliseconds.
+_DCM4CHE = frozenset(
+    {
+        *("-b", "-c", "--connect", "--directory", "--max-pdulen-rcv", "--max-pdulen-snd", "--prior-high"),
+        *("--prior-low", "--tls", "--tls-aes", "--tls-eia-https", "--tls-eia-ldaps", "--accept-timeout"),
+        *("--response-timeout", "--not-async"),
+    }
+)
+_LONG_TIMEOUTS = ("--connect-timeout", "--tls-timeout", "--acse-timeout", "--dimse-timeout")
+
+
+def _refuse_bare_milliseconds(words: tuple[str, ...]) -> None:
+    """Refuse a time-out without a unit on a line in dcm4che's dialect: a thousandfold misunderstanding."""
+    spelled = [word.partition("=")[0] for word in words]
+    if _DCM4CHE.isdisjoint(spelled):
+        return
+    for number, name in enumerate(spelled):
+        value = words[number].partition("=")[2] or (words[number + 1] if number + 1 < len(words) else "")
+        if name in _LONG_TIMEOUTS and value.isdigit():
+            raise UsageError(
+                f"`{name} {value}` on a line with dcm4che's options: seconds or milliseconds?",
+                f"write the unit: `{name} {value}ms` or `{name} {value}s`",
+                slug="usage.ambiguous-seconds",
+            )
+
+
 def _prepare_link(values: dict[str, Any]) -> dict[str, Any]:
+    _refuse_bare_milliseconds(click.get_current_context().meta.get(WORDS_META_KEY, ()))
+    aet, bound = values.pop("aet"), values.pop("bound_aet", None)
+    if None not in (aet, bound) and aet != bound:
+        raise UsageError(
+            f"`--aet {aet}` and `-b {bound}` name different AE titles",
+            "give one of them",
+            slug="usage.contradiction",
+        )
     ipv4, ipv6 = values.pop("ipv4"), values.pop("ipv6")
     family = (
         socket.AF_INET if ipv4 and not ipv6 else socket.AF_INET6 if ipv6 and not ipv4 else socket.AF_UNSPEC
@@ -364,9 +415,10 @@ def _prepare_link(values: dict[str, Any]) -> dict[str, Any]:
     timeouts = Timeouts(
         connect=values.pop("connect_timeout", 10.0),
         tls=values.pop("tls_timeout"),
-        acse=values.pop("acse_timeout"),
-        dimse=values.pop("dimse_timeout"),
+        acse=values.pop("accept_timeout", None) or values.pop("acse_timeout"),
+        dimse=values.pop("response_timeout", None) or values.pop("dimse_timeout"),
     )
     maximum = values.pop("max_pdu")
-    link = Link(values.pop("aet"), timeouts, maximum, values.pop("max_send_pdu", 131072), family)
+    values = {name: value for name, value in values.items() if not name.endswith("_timeout")}
+    link = Link(aet or bound, timeouts, maximum, values.pop("max_send_pdu", 131072), family)
     return {**values, "link": link}

@@ -37,7 +37,7 @@ def make_requestor(link: Link, tls: TlsOptions | None) -> Requestor:
     if tls is not None and tls.cert is None:
         logger.info("no certificate of our own is shown (anonymous TLS)")
     return Requestor(
-        calling_aet=link.aet,
+        calling_aet=link.aet or "DICOMTLS",
         context=context,
         timeouts=link.timeouts,
         maximum_length=link.maximum_length,

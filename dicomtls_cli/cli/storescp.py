@@ -8,14 +8,14 @@ import signal
 import threading
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from dicomtls_cli.cli.dialects import STORESCP
 from dicomtls_cli.cli.options import Link, association_options, output_options, tls_options
 from dicomtls_cli.cli.terminal import Terminal, error_record
-from dicomtls_cli.cli.values import PLAIN_PORT, TLS_PORT, parse_port
+from dicomtls_cli.cli.values import PLAIN_PORT, TLS_PORT, parse_bind, parse_port
 from dicomtls_cli.cli.words import StrictCommand
 from dicomtls_cli.dimse.status import words as status_words
 from dicomtls_cli.errors import ExitCode, OutputError, UsageError, printable
@@ -24,6 +24,7 @@ from dicomtls_cli.services.peer import TlsOptions, tls_context
 from dicomtls_cli.services.server import ServerOptions, StorageServer
 from dicomtls_cli.tls.policy import PeerCheck, Role
 
+_T = TypeVar("_T")
 _LOOPBACK = ("127.0.0.1", "::1")
 
 
@@ -33,7 +34,11 @@ _LOOPBACK = ("127.0.0.1", "::1")
     "--port", type=click.IntRange(0, 65535), help="Port to listen on [2762; plain 11112]; 0: a free one."
 )
 @click.option(
-    "--bind", multiple=True, metavar="ADDRESS", help="Address or name to listen on; may be repeated [all]."
+    "-b",
+    "--bind",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Address or name to listen on; may be repeated [all]. Also a port, or dcm4che's AET[@ADDRESS]:PORT.",
 )
 @click.option(
     "-od",
@@ -68,7 +73,7 @@ def storescp(
     tls: TlsOptions | None,
     link: Link,
 ) -> int:
-    r"""Receive C-STORE and answer C-ECHO over TLS until a signal ends it.
+    """Receive C-STORE and answer C-ECHO over TLS until a signal ends it.
 
     Without --peer-cert, every peer must show a certificate that --trust holds. It listens on all addresses
     then; with --peer-cert verify or ignore and with --no-tls on loopback only, unless --bind says more. Data
@@ -77,19 +82,20 @@ def storescp(
 
     \b
       dicomtls storescp 2762 --cert me.crt --key me.key --trust trusted.crt --output received
-    """
+    """  # noqa: D301
     if ignore and output is not None:
         raise UsageError(
             "`--ignore` throws away what `--output` would store",
             "give one of them",
             slug="usage.contradiction",
         )
+    place = _Place(port_word, port, bind, link.aet)
     options = ServerOptions(
-        port=_port(port_word, port, tls is not None),
-        hosts=_hosts(bind, tls),
+        port=place.port if place.port is not None else TLS_PORT if tls else PLAIN_PORT,
+        hosts=place.hosts or _default_hosts(tls),
         output=None if ignore else output or Path(),
         context=None if tls is None else tls_context(Role.ACCEPTOR, tls),
-        aet=link.aet,
+        aet=place.aet or "DICOMTLS",
         timeouts=link.timeouts,
         max_associations=max_associations,
         maximum_length=link.maximum_length,
@@ -108,19 +114,32 @@ def storescp(
     return signals.exit_code
 
 
-def _port(word: str | None, option: int | None, tls: bool) -> int:
-    if word is not None and option is not None:
-        raise UsageError("the port is given twice", "give `PORT` or `--port`", slug="usage.contradiction")
-    if word is not None:
-        return parse_port(word)
-    return option if option is not None else TLS_PORT if tls else PLAIN_PORT
+class _Place:
+    """Where to listen and under which AE title, from all the words that may say so."""
+
+    def __init__(self, word: str | None, port: int | None, bind: tuple[str, ...], aet: str | None) -> None:
+        parsed = [parse_bind(text) for text in bind]
+        self.hosts = tuple(host for _, host, _ in parsed if host is not None)
+        self.port = _one(
+            "port", [parse_port(word) if word else None, port, *(number for _, _, number in parsed)]
+        )
+        self.aet = _one("AE title", [aet, *(title for title, _, _ in parsed)])
 
 
-def _hosts(bind: tuple[str, ...], tls: TlsOptions | None) -> tuple[str, ...]:
-    """Return where to listen: whoever lets strangers in does so on loopback, unless told otherwise."""
-    if bind or (tls is not None and tls.peer_check is PeerCheck.REQUIRE):
-        return bind
-    return _LOOPBACK
+def _one(what: str, said: list[_T | None]) -> _T | None:
+    values = {value for value in said if value is not None}
+    if len(values) > 1:
+        raise UsageError(
+            f"contradicting words for the {what}: {', '.join(sorted(map(str, values)))}",
+            "give one of them",
+            slug="usage.contradiction",
+        )
+    return values.pop() if values else None
+
+
+def _default_hosts(tls: TlsOptions | None) -> tuple[str, ...]:
+    """Return where to listen unless told: whoever lets strangers in does so on loopback."""
+    return () if tls is not None and tls.peer_check is PeerCheck.REQUIRE else _LOOPBACK
 
 
 def _write_ready_file(path: Path, server: StorageServer) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from dicomtls_cli.cli.dialects import STORESCU
-from dicomtls_cli.cli.options import Link, association_options, output_options, tls_options
+from dicomtls_cli.cli.options import Link, Switch, association_options, output_options, tls_options
 from dicomtls_cli.cli.requestor import connect_option, make_requestor
 from dicomtls_cli.cli.terminal import Terminal, error_record
 from dicomtls_cli.cli.values import AE_TITLE, parse_peer, take_peer
@@ -23,6 +23,7 @@ from dicomtls_cli.services.scan import Instance, Skipped, scan
 from dicomtls_cli.services.send import Outcome, send
 from dicomtls_cli.tls.policy import Role
 
+PRIORITY = Switch("priority", {("--prior-high",): "high", ("--prior-low",): "low"})
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 
 
@@ -40,13 +41,8 @@ _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 )
 @click.option("--halt", is_flag=True, help="Stop at the first failure [go on with the rest].")
 @click.option("--fail-on-warning", is_flag=True, help="Count a warning status as a failure.")
-@click.option(
-    "--priority",
-    type=click.Choice(list(_PRIORITIES)),
-    default="medium",
-    show_default=True,
-    help="DIMSE priority.",
-)
+@click.option("--priority", type=click.Choice(list(_PRIORITIES)), help="DIMSE priority [medium].")
+@PRIORITY.flags
 @output_options
 @tls_options(Role.REQUESTOR)
 @association_options(Role.REQUESTOR)
@@ -57,12 +53,12 @@ def storescu(
     no_recurse: bool,
     halt: bool,
     fail_on_warning: bool,
-    priority: str,
     terminal: Terminal,
     tls: TlsOptions | None,
     link: Link,
+    **priority: str | bool | None,
 ) -> int:
-    r"""Send the DICOM files at each PATH (files, or folders with all in them) to PEER by C-STORE over TLS.
+    """Send the DICOM files at each PATH (files, or folders with all in them) to PEER by C-STORE over TLS.
 
     PEER is `[AET@]host[:port]`, or `host port` as DCMTK writes it; port 2762 unless given (11112 with
     --no-tls). Each file is proposed and sent exactly as it is stored, over as few associations as possible.
@@ -71,7 +67,7 @@ def storescu(
     \b
       dicomtls storescu pacs.example 2762 images/ --cert me.crt --key me.key --trust pacs.crt
       dicomtls storescu localhost 4242 +tls dcmtk.key dcmtk.crt +cf orthanc.crt a.dcm b.dcm
-    """
+    """  # noqa: D301
     peer, paths = _peer_and_paths(words, connect, aec, tls is not None)
     _refuse_pem_files(paths)
     requestor = make_requestor(link, tls)
@@ -85,7 +81,9 @@ def storescu(
     if not instances:
         raise tally.nothing_to_send()
     if not (halt and tally.failed):
-        for outcome in send(peer, instances, requestor, priority=_PRIORITIES[priority], halt=halt):
+        for outcome in send(
+            peer, instances, requestor, priority=_PRIORITIES[PRIORITY.take(priority) or "medium"], halt=halt
+        ):
             tally.add(outcome)
     return tally.finish(len(instances))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from dataclasses import dataclass
@@ -60,7 +59,7 @@ class Terminal:
     def record(self, record: dict[str, Any]) -> None:
         """Print a record of the result for programs: one JSON line on stdout."""
         if self.as_json:
-            click.echo(json.dumps(record, ensure_ascii=True, default=str))
+            click.echo(_json(record))
 
     def note(self, text: str) -> None:
         """Say something on stderr that people may want to know."""
@@ -79,6 +78,12 @@ class Terminal:
         report_error(error, as_json=self.as_json, color=self.color)
 
 
+def _json(record: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps(record, ensure_ascii=True)
+
+
 def error_record(error: DicomTlsError) -> dict[str, Any]:
     """Return `error` as JSON output has it."""
     return {"code": error.slug, "exit": int(error.exit_code), "message": error.message, "hint": error.hint}
@@ -87,13 +92,7 @@ def error_record(error: DicomTlsError) -> dict[str, Any]:
 def report_error(error: DicomTlsError, *, as_json: bool, color: bool | None = None) -> None:
     """Print `error` as an `error:` and a `hint:` line on stderr, or as a JSON record on stdout."""
     if as_json:
-        record = {
-            "code": error.slug,
-            "exit": int(error.exit_code),
-            "message": error.message,
-            "hint": error.hint,
-        }
-        click.echo(json.dumps({"ok": False, "error": record}, ensure_ascii=True))
+        click.echo(_json({"ok": False, "error": error_record(error)}))
         return
     click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True, color=color)
     if error.hint:

@@ -9,6 +9,7 @@ import click
 
 from dicomtls_cli.errors import UsageError
 from dicomtls_cli.services.peer import Peer
+from dicomtls_cli.tls.names import is_address
 from dicomtls_cli.upperlayer.negotiation import ae_title
 
 TLS_PORT = 2762
@@ -26,14 +27,36 @@ class _AeTitle(click.ParamType):  # type: ignore[type-arg]  # generic only since
         return ae_title(str(value))
 
 
+class _BoundAet(click.ParamType):  # type: ignore[type-arg]
+    name = "AETITLE"
+
+    def convert(self, value: Any, _parameter: click.Parameter | None, _ctx: click.Context | None) -> str:
+        if "@" in value or ":" in value:
+            raise UsageError(
+                f"`-b {value}`: a local address to connect from cannot be chosen",
+                f"write `-b {value.partition('@')[0].partition(':')[0]}`",
+                slug="usage.bound-address",
+            )
+        return ae_title(value)
+
+
 class _Seconds(click.ParamType):  # type: ignore[type-arg]
     name = "SECONDS"
+
+    def __init__(self, *, with_unit: bool = False) -> None:
+        self._with_unit = with_unit
 
     def convert(self, value: Any, _parameter: click.Parameter | None, _ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
         found = _DURATION.fullmatch(value)
         seconds = float(found[1]) / (1000 if found[2] == "ms" else 1) if found else 0.0
+        if found and self._with_unit and not found[2]:
+            raise UsageError(
+                f"a time-out in dcm4che's spelling needs its unit: `{value}`",
+                f"write `{value}ms` or `{value}s`",
+                slug="usage.ambiguous-seconds",
+            )
         if not 0.001 <= seconds <= 86400:
             raise UsageError(
                 f"`{value}` is not a time between 1 ms and a day",
@@ -44,7 +67,9 @@ class _Seconds(click.ParamType):  # type: ignore[type-arg]
 
 
 AE_TITLE = _AeTitle()
+BOUND_AET = _BoundAet()
 SECONDS = _Seconds()
+SECONDS_WITH_UNIT = _Seconds(with_unit=True)
 MAX_PDU = click.IntRange(4096, 131072)
 
 
@@ -91,6 +116,24 @@ def parse_port(text: str) -> int:
     if not _PORT.fullmatch(text) or not 1 <= int(text) <= 65535:
         raise UsageError(f"`{text}` is not a port", "a port is a number from 1 to 65535", slug="usage.port")
     return int(text)
+
+
+def parse_bind(text: str) -> tuple[str | None, str | None, int | None]:
+    """Parse where an SCP listens: `ADDRESS`, `PORT`, or dcm4che's `AET:PORT` and `AET@ADDRESS:PORT`.
+
+    Returns AE title, address and port, None for what is not said. Raises UsageError.
+    """
+    if text.isdigit():
+        return None, None, parse_port(text)
+    called, at, address = text.rpartition("@")
+    if at:
+        host, port = _split_address(address, text)
+        return ae_title(called), host, port
+    name, colon, port_text = text.rpartition(":")
+    if colon and port_text.isdigit() and ":" not in name and not is_address(name):
+        return ae_title(name), None, parse_port(port_text)
+    host, port = _split_address(text, text)
+    return None, host, port
 
 
 def looks_like_port(word: str) -> bool:

@@ -23,6 +23,9 @@ STATED_META_KEY = "dicomtls.stated"
 """Where `click.Context.meta` keeps the list of notes about stated options, in the order of the words."""
 
 _AFTER_IT = "its values stand after it as words of their own"
+WORDS_META_KEY = "dicomtls.words"
+"""Where `click.Context.meta` keeps the words of the line as they were written."""
+
 _VERBOSITY = re.compile(r"-v+")
 
 
@@ -180,10 +183,15 @@ class _WordCheck:
         values = self.words[:nargs]
         for value in values:
             if self._is_option(value):
-                long = word if word.startswith("--") else "--LONG-SPELLING"
+                shown = _shown(value)
+                attach = (
+                    f"write `{word}={shown}`"
+                    if word.startswith("--")
+                    else f"its long spelling takes `={shown}`"
+                )
                 raise UsageError(
-                    f"option `{word}` takes {_count(nargs)}, but the option `{_shown(value)}` follows it",
-                    f"if that is the value, write `{long}={_shown(value)}`" if nargs == 1 else _AFTER_IT,
+                    f"option `{word}` takes {_count(nargs)}, but the option `{shown}` follows it",
+                    f"if that is the value: {attach}" if nargs == 1 else _AFTER_IT,
                     slug="usage.option-value",
                 )
         if len(values) < nargs:
@@ -263,6 +271,7 @@ class StrictCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Check `args`, then let click parse what is left. Raises UsageError (ours) or click's."""
+        ctx.meta[WORDS_META_KEY] = tuple(args)
         if not ctx.resilient_parsing:  # completion: the line is not complete yet
             declared = declared_spellings(self, ctx)
             args, notes = check_words(args, declared, self.dialect, program=ctx.command_path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shlex
 import stat
 from collections.abc import Iterator, Sequence
@@ -250,7 +249,7 @@ def _stage(file: NewFile) -> _Staged:
 
 def _temporary_name(target: Path) -> Path:
     # Not made from the target's name: that may already be as long as names can be.
-    return target.with_name(f".dicomtls-{secrets.token_hex(8)}.tmp")
+    return target.with_name(f".dicomtls-{os.urandom(8).hex()}.tmp")
 
 
 def _inode(status: os.stat_result) -> tuple[int, int]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import secrets
+import os
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from dicomtls_cli.errors import InputError, OutputError, printable
 from dicomtls_cli.material import KeyPair, Trust
@@ -153,7 +152,7 @@ def key_pair(
             if not pair.certificates.openssl_ready:
                 cert_file = str(_temporary_chain(directory, pair.certificates))
             if not pair.key_contents.openssl_ready:
-                secret = secrets.token_hex(32).encode()
+                secret = os.urandom(32).hex().encode()
                 key_file = str(_temporary_key(directory, pair.key, pair.key_path, answer, secret))
                 answer = _Answer(lambda: secret, pair.key_path)
         yield KeyPair(cert_file, key_file, answer)
@@ -185,6 +184,8 @@ class _Answer:
 @contextmanager
 def _temporary_directory() -> Iterator[Path]:
     try:
+        from tempfile import TemporaryDirectory
+
         directory = TemporaryDirectory(prefix="dicomtls-", ignore_cleanup_errors=True)  # 0700
     except OSError as error:
         raise OutputError(

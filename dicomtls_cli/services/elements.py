@@ -18,6 +18,7 @@ _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 # PS3.5 7.1.2: these have two reserved bytes and a length of 32 bits.
 LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+VRS = LONG_VRS | SHORT_VRS
 _MAY_BE_UNDEFINED = frozenset({b"", b"SQ", b"UN", b"OB", b"OW"})
 
 
@@ -34,16 +35,16 @@ class ShortError(Exception):
 
 
 class Encoding(NamedTuple):
-    """How tags, VRs and lengths stand in the bytes."""
+    """How tags, VRs and lengths stand in the bytes: `item` is a tag and a length, without VR between them."""
 
     implicit: bool
-    tag: struct.Struct
-    short: struct.Struct
+    item: struct.Struct
+    explicit: struct.Struct
     long: struct.Struct
 
 
 def _encoding(implicit: bool, order: str) -> Encoding:
-    return Encoding(implicit, *(struct.Struct(order + code) for code in ("HH", "H", "L")))
+    return Encoding(implicit, *(struct.Struct(order + code) for code in ("HHL", "HH2sH", "L")))
 
 
 IMPLICIT_LITTLE = _encoding(True, "<")
@@ -67,20 +68,27 @@ def name_of(tag: int) -> str:
 
 def tag_at(data: memoryview, at: int, encoding: Encoding) -> int:
     """Return the tag that stands at byte `at`. Raises ShortError."""
+    return _tag_and_length(data, at, encoding)[0]
+
+
+def _tag_and_length(data: memoryview, at: int, encoding: Encoding) -> tuple[int, int]:
     if len(data) < at + 8:
         raise ShortError(at + 8)  # no element or item is shorter
-    group, element = encoding.tag.unpack_from(data, at)
-    return int(group) << 16 | int(element)
+    group, element, length = encoding.item.unpack_from(data, at)
+    return group << 16 | element, length
 
 
 def element_at(data: memoryview, at: int, encoding: Encoding) -> Element:
     """Return the element whose header is at byte `at` (PS3.5 7.1.2, 7.1.3). Raises ShortError, HeadError."""
-    tag = tag_at(data, at, encoding)
     if encoding.implicit:
-        return Element(tag, b"", encoding.long.unpack_from(data, at + 4)[0], at + 8)
-    vr = bytes(data[at + 4 : at + 6])
+        tag, length = _tag_and_length(data, at, encoding)
+        return Element(tag, b"", length, at + 8)
+    if len(data) < at + 8:
+        raise ShortError(at + 8)
+    group, element, vr, short = encoding.explicit.unpack_from(data, at)
+    tag = group << 16 | element
     if vr in SHORT_VRS:
-        return Element(tag, vr, encoding.short.unpack_from(data, at + 6)[0], at + 8)
+        return Element(tag, vr, short, at + 8)
     if vr not in LONG_VRS:
         raise HeadError(f"{name_of(tag)} at byte {at} has the unknown value representation {vr!r}")
     if len(data) < at + 12:
@@ -116,14 +124,13 @@ def end_of(data: memoryview, element: Element, encoding: Encoding) -> int:
         if len(stack) > 2 * MAX_NESTING:
             raise HeadError(f"sequences are nested more than {MAX_NESTING} deep at byte {at}")
         encoding, in_sequence = stack[-1]
-        tag = tag_at(data, at, encoding)
+        tag, length = _tag_and_length(data, at, encoding)
         if tag == (_SEQUENCE_END if in_sequence else _ITEM_END):
             stack.pop()
             at += 8
         elif in_sequence:
             if tag != _ITEM:
                 raise HeadError(f"{name_of(tag)} stands at byte {at} where an item should begin")
-            length = encoding.long.unpack_from(data, at + 4)[0]
             at += 8
             if length == UNDEFINED:
                 stack.append((encoding, False))

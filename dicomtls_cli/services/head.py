@@ -25,6 +25,7 @@ PREAMBLE_LENGTH = 128
 MAX_INFLATED = 1 << 20
 """How many bytes of a deflated data set are inflated at most, whatever they were deflated to."""
 
+_ITEMS = 0xFFFE0000  # this group and those above stand in sequences only
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _META_CLASS, _META_INSTANCE, _META_SYNTAX = 0x00020002, 0x00020003, 0x00020010
 
@@ -70,12 +71,12 @@ def read_meta(data: Buffer) -> FileMeta | NeedMore:
     The group length (0002,0000) is not relied on: the meta ends where another group begins. Raises HeadError
     when the bytes are no DICOM file, or when the meta is not explicit VR little endian in ascending order.
     """
-    view = memoryview(data)
-    prefix = bytes(view[PREAMBLE_LENGTH : PREAMBLE_LENGTH + 4])
+    prefix = bytes(data[PREAMBLE_LENGTH : PREAMBLE_LENGTH + 4])
     if not b"DICM".startswith(prefix):
         raise HeadError("there is no `DICM` after a preamble of 128 bytes")
     try:
-        values, at = _walk_meta(view)
+        with memoryview(data) as view:
+            values, at = _walk_meta(view)
     except ShortError as short:
         return NeedMore(short.need)
     syntax, sop_class, sop_instance = (
@@ -115,13 +116,14 @@ def read_head(data: Buffer, transfer_syntax: str, wanted: frozenset[int], *, com
     element, wrong deflation, more than MAX_INFLATED bytes of deflated data before the wanted tags.
     """
     syntax = encoding_of(transfer_syntax)
-    view = memoryview(data)
-    if syntax.deflated:
-        return _read_deflated(view, wanted, complete)
-    if syntax.big_endian:
-        return _walk(view, elements.EXPLICIT_BIG, wanted, complete)
-    encoding = elements.IMPLICIT_LITTLE if syntax.implicit else elements.EXPLICIT_LITTLE
-    return _walk(view, encoding, wanted, complete)
+    # The view is released at once: an exception that somebody keeps must not keep a bytearray from growing.
+    with memoryview(data) as view:
+        if syntax.deflated:
+            return _read_deflated(view, wanted, complete)
+        if syntax.big_endian:
+            return _walk(view, elements.EXPLICIT_BIG, wanted, complete)
+        encoding = elements.IMPLICIT_LITTLE if syntax.implicit else elements.EXPLICIT_LITTLE
+        return _walk(view, encoding, wanted, complete)
 
 
 def _read_deflated(data: memoryview, wanted: frozenset[int], complete: bool) -> Head:
@@ -143,18 +145,22 @@ def _read_deflated(data: memoryview, wanted: frozenset[int], complete: bool) -> 
 
 
 def _walk(data: memoryview, encoding: Encoding, wanted: frozenset[int], complete: bool) -> Head:
+    if encoding.implicit and bytes(data[4:6]) in elements.VRS:
+        raise HeadError("the data set has explicit VRs, against its transfer syntax")
     values: dict[int, str] = {}
     at, last, greatest = 0, -1, max(wanted, default=-1)
     try:
         while last < greatest and not (complete and at == len(data)):
             element = elements.element_at(data, at, encoding)
-            _check_order(data, at, element, last, encoding)
-            last = element.tag
-            if last > greatest or last in _PIXELS:
+            tag = element.tag
+            if tag <= last or tag >= _ITEMS:
+                raise HeadError(f"{elements.name_of(tag)} at byte {at} is out of order")
+            last = tag
+            if tag > greatest or tag in _PIXELS:
                 break
-            if last in wanted:
-                values[last] = elements.text_of(data, element)
-            if last < greatest:
+            if tag in wanted:
+                values[tag] = elements.text_of(data, element)
+            if tag < greatest:
                 at = elements.end_of(data, element, encoding)
     except ShortError as short:
         if complete:
@@ -162,15 +168,6 @@ def _walk(data: memoryview, encoding: Encoding, wanted: frozenset[int], complete
         # The element that is not complete is not known to be absent, nor is any after it.
         return Head(values, frozenset(tag for tag in wanted - values.keys() if tag < last), short.need)
     return Head(values, wanted - values.keys(), 0)
-
-
-def _check_order(data: memoryview, at: int, element: elements.Element, last: int, encoding: Encoding) -> None:
-    """Refuse an element that shows that the encoding is not the one it is said to be."""
-    if element.tag <= last or element.tag >> 16 == 0xFFFE:
-        raise HeadError(f"{elements.name_of(element.tag)} at byte {at} is out of order")
-    seems_explicit = bytes(data[at + 4 : at + 6]) in elements.SHORT_VRS | elements.LONG_VRS
-    if encoding.implicit and last < 0 and seems_explicit:
-        raise HeadError("the data set has explicit VRs, against its transfer syntax")
 
 
 def encode_meta(

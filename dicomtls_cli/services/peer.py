@@ -13,7 +13,6 @@ from pathlib import Path
 
 from dicomtls_cli.errors import InputError, UsageError
 from dicomtls_cli.material import KeyPair, Trust
-from dicomtls_cli.pki.explain import explain_key_pair
 from dicomtls_cli.pki.load import key_pair, load_trust
 from dicomtls_cli.tls.context import client_context, server_context
 from dicomtls_cli.tls.policy import Identity, PeerCheck, Role, TlsPolicy
@@ -116,6 +115,8 @@ def tls_context(role: Role, options: TlsOptions) -> ssl.SSLContext:
         except (ssl.SSLError, OSError) as error:
             if options.cert is None:
                 raise
+            from dicomtls_cli.pki.explain import explain_key_pair
+
             given = options.passphrase is not None
             raise explain_key_pair(options.cert, options.key, error, passphrase_given=given) from error
 

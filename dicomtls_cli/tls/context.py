@@ -6,9 +6,11 @@ context's own socket class, and no application byte passes before it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import socket
 import ssl
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dicomtls_cli.errors import printable
@@ -24,6 +26,9 @@ _VERIFY_MODES = {
 }
 
 
+_APPLICATION_VERIFICATION = 50  # X509_V_ERR_APPLICATION_VERIFICATION
+
+
 class IdentityError(ssl.SSLCertVerificationError):
     """The peer's certificate is valid, but not the one that is meant.
 
@@ -35,6 +40,7 @@ class IdentityError(ssl.SSLCertVerificationError):
         super().__init__(ssl.SSL_ERROR_SSL, message)
         self.slug, self.message, self.hint = slug, printable(message), printable(hint)
         self.reason = "PEER_NOT_IDENTIFIED"
+        self.verify_code, self.verify_message = _APPLICATION_VERIFICATION, self.message
 
 
 def client_context(policy: TlsPolicy) -> ssl.SSLContext:
@@ -64,6 +70,7 @@ def server_context(policy: TlsPolicy) -> ssl.SSLContext:
 
 def _configure(context: _DicomContext, policy: TlsPolicy) -> None:
     context.policy = policy
+    context.vouched = set()
     context.verify_mode = _VERIFY_MODES[policy.peer_check]
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_TRUSTED_FIRST
     if policy.x509_strict:
@@ -95,6 +102,7 @@ class _Identifying:
     context: Any
     server_hostname: Any
     getpeercert: Any
+    session_reused: Any
     _sslobj: Any
 
     def do_handshake(self, *arguments: Any) -> None:
@@ -117,6 +125,26 @@ class _Identifying:
 class DicomTlsSocket(_Identifying, ssl.SSLSocket):
     """A TLS socket that raises IdentityError before one byte of an unidentified peer is read or sent."""
 
+    def connect(self, address: Any) -> None:
+        """Connect and make the handshake; the socket is closed where that fails."""
+        with self._closed_on_failure():
+            super().connect(address)
+
+    def connect_ex(self, address: Any) -> Any:
+        """Do the same, but return the error number where the connection does not come about."""
+        with self._closed_on_failure():
+            return super().connect_ex(address)
+
+    @contextlib.contextmanager
+    def _closed_on_failure(self) -> Iterator[None]:
+        # ssl.SSLSocket drops its TLS object here but leaves the connection open: what is sent on it after the
+        # failed handshake would go out in the clear, and to a peer that was just refused.
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
     # `recv` and `recv_into` of ssl.SSLSocket read through `read`; `send` has its own way to the TLS object.
     def send(self, data: Any, flags: int = 0) -> int:
         """Send what fits of `data`, after the handshake and identity check."""
@@ -131,6 +159,7 @@ class DicomTlsObject(_Identifying, ssl.SSLObject):
 
 class _DicomContext(ssl.SSLContext):
     policy: TlsPolicy
+    vouched: set[bytes]  # SHA-256 of the peers a CA was found to vouch for
     sslsocket_class = DicomTlsSocket
     sslobject_class = DicomTlsObject
 
@@ -165,11 +194,13 @@ def _identify(connection: _Identifying) -> str:
     """
     policy: TlsPolicy = connection.context.policy
     der = connection.getpeercert(True)
-    if policy.peer_check is PeerCheck.IGNORE or der is None:  # None: `verify`, and no certificate came
+    if policy.peer_check is PeerCheck.IGNORE or (der is None and policy.peer_check is PeerCheck.VERIFY):
         return ""
     assert policy.trust is not None
+    assert der is not None
     digest = hashlib.sha256(der).digest()
-    shown = f"{_subject(connection.getpeercert())} (SHA-256 {digest.hex()})"
+    certificate = _decoded(connection)
+    shown = f"{_subject(certificate)} (SHA-256 {digest.hex()})"
     if policy.pin is not None:
         if digest != policy.pin:
             raise IdentityError(
@@ -183,7 +214,9 @@ def _identify(connection: _Identifying) -> str:
     pinned = digest in policy.trust.pins
     if pinned and policy.identity is not Identity.NAME:
         return "pin"
-    if policy.identity is Identity.PINNED or not (pinned or _chain_has_authority(connection, policy)):
+    if policy.identity is Identity.PINNED or not (
+        pinned or _has_authority(connection, policy, digest)
+    ):
         raise IdentityError(
             "tls.peer-not-pinned",
             f"the peer's certificate is not among the trusted ones, and no trusted CA vouches for it: {shown}",
@@ -191,14 +224,12 @@ def _identify(connection: _Identifying) -> str:
             "signed it is meant to be a CA, say so with `--trust-ca FILE`",
         )
     if policy.role is Role.REQUESTOR:
-        _check_name(connection, shown)
+        _check_name(connection.server_hostname, certificate, shown)
         return "name"
     return "ca"
 
 
-def _check_name(connection: _Identifying, shown: str) -> None:
-    certificate = connection.getpeercert()
-    host = connection.server_hostname
+def _check_name(host: str | None, certificate: Mapping[str, Any], shown: str) -> None:
     if host is None or not host_matches(host, certificate):
         names = ", ".join(named_hosts(certificate)) or "no host"
         raise IdentityError(
@@ -208,18 +239,25 @@ def _check_name(connection: _Identifying, shown: str) -> None:
         )
 
 
-def _chain_has_authority(connection: _Identifying, policy: TlsPolicy) -> bool:
+def _has_authority(connection: _Identifying, policy: TlsPolicy, digest: bytes) -> bool:
     """Tell whether the verified chain ends in a certificate that is meant to sign others.
 
     A bundled certificate that is CA:TRUE by accident (`openssl req -x509` makes such) vouches only for
     itself: its holder could otherwise mint any identity.
     """
     assert policy.trust is not None
+    vouched: set[bytes] = connection.context.vouched
+    if connection.session_reused:
+        # A resumed session (TLS 1.2, as Java does it) has no chain. It can only be one of this context's.
+        return digest in vouched
     chain = _verified_chain(connection)
     if len(chain) < 2:
         return False
     anchor = chain[-1]
-    return hashlib.sha256(anchor).digest() in policy.trust.authorities or may_sign_certificates(anchor)
+    if hashlib.sha256(anchor).digest() not in policy.trust.authorities and not may_sign_certificates(anchor):
+        return False
+    vouched.add(digest)
+    return True
 
 
 def _verified_chain(connection: _Identifying) -> list[bytes]:
@@ -231,6 +269,14 @@ def _verified_chain(connection: _Identifying) -> list[bytes]:
     return [der if isinstance(der, bytes) else ssl.PEM_cert_to_DER_cert(der.public_bytes()) for der in links]
 
 
-def _subject(certificate: Any) -> str:
+def _decoded(connection: _Identifying) -> Mapping[str, Any]:
+    """Return the names and dates of the peer's certificate; nothing where `ssl` cannot decode them."""
+    try:
+        return connection.getpeercert() or {}
+    except (ValueError, ssl.SSLError):  # a name that is no UTF-8 can be pinned, but names no host
+        return {}
+
+
+def _subject(certificate: Mapping[str, Any]) -> str:
     names = [f"{key}={value}" for relative in certificate.get("subject", ()) for key, value in relative]
     return ", ".join(names) or "(no subject)"

@@ -51,12 +51,14 @@ def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
     position = 0
     while position < len(data):
         tag, length, position = data[position], data[position + 1], position + 2
+        if tag & 0x1F == 0x1F:
+            raise ValueError("tag of several bytes")
         if length >= 0x80:
             size = length & 0x7F
-            if not 1 <= size <= 4:
-                raise ValueError("length form")
             length = int.from_bytes(data[position : position + size], "big")
             position += size
+            if not 1 <= size <= 4 or length < 0x80 or length >> 8 * (size - 1) == 0:
+                raise ValueError("length form")
         if position + length > len(data):
             raise ValueError("overrun")
         yield tag, data[position : position + length]

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+# OpenSSL takes a star for letters, digits and hyphens only, and only in front of a parent made of such.
+_LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+_STAR = re.compile(rf"\*((?:\.{_LABEL}){{2,}})")
+# What ends in a number is an IP address, or would be one to some resolver; it is no DNS name.
+_DNS_NAME = re.compile(r"(?:[a-z0-9_-]+\.)*(?![0-9]+$)[a-z0-9_-]+")
 
 
 def host_matches(host: str, certificate: Mapping[str, Any]) -> bool:
@@ -16,9 +23,11 @@ def host_matches(host: str, certificate: Mapping[str, Any]) -> bool:
     alternatives = certificate.get("subjectAltName", ())
     address = _packed(host)
     if address is not None:
-        return any(kind == "IP Address" and _packed(value) == address for kind, value in alternatives)
+        return any(
+            kind == "IP Address" and _packed(value.strip()) == address for kind, value in alternatives
+        )
     names = [value for kind, value in alternatives if kind == "DNS"] or list(_common_names(certificate))
-    return any(_dns_matches(host.lower(), name.lower()) for name in names)
+    return any(_dns_matches(host, name) for name in names)
 
 
 def named_hosts(certificate: Mapping[str, Any]) -> list[str]:
@@ -40,21 +49,23 @@ def _common_names(certificate: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _packed(text: str) -> bytes | None:
-    text = text.partition("%")[0].strip()
-    for family in (socket.AF_INET, socket.AF_INET6):
+    # A zone says through which of our interfaces an address is reached; no certificate holds one.
+    for family, address in ((socket.AF_INET, text), (socket.AF_INET6, text.partition("%")[0])):
         try:
-            return socket.inet_pton(family, text)
+            return socket.inet_pton(family, address)
         except (OSError, ValueError):  # ValueError: an embedded NUL
             continue
     return None
 
 
 def _dns_matches(host: str, pattern: str) -> bool:
-    if not host or not host.isascii() or not pattern.isascii():
+    if not host.isascii() or not pattern.isascii():  # before lower(), which makes a `k` of a Kelvin sign
         return False
-    if not pattern.startswith("*."):
-        return "*" not in pattern and host == pattern
+    host, pattern = host.lower(), pattern.lower()
+    if not _DNS_NAME.fullmatch(host):
+        return False
+    star = _STAR.fullmatch(pattern)
+    if star is None:
+        return host == pattern
     # A star stands for exactly one whole label, and never for a whole domain such as `*.com`.
-    label, dot, rest = host.partition(".")
-    parent = pattern[2:]
-    return bool(label and dot) and "*" not in parent and "." in parent and rest == parent
+    return re.fullmatch(_LABEL + re.escape(star[1]), host) is not None
