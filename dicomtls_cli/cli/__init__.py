@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import click
 
+from dicomtls_cli.cli.version import version_option
 from dicomtls_cli.cli.words import StrictGroup
 from dicomtls_cli.errors import DicomTlsError, ExitCode, UsageError
 
@@ -21,30 +22,12 @@ _COMMANDS = {
 }
 
 
-def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
-        import platform
-        import ssl
-
-        from dicomtls_cli import __version__
-
-        click.echo(f"dicomtls {__version__} ({ssl.OPENSSL_VERSION}, Python {platform.python_version()})")
-        ctx.exit()
-
-
 @click.group(
     cls=StrictGroup,
     commands_table=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_print_version,
-    help="Show the versions of dicomtls, OpenSSL and Python.",
-)
+@version_option
 def group() -> None:
     """DICOM over TLS from the shell.
 

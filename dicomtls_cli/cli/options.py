@@ -18,6 +18,7 @@ import click
 
 from dicomtls_cli.cli.terminal import Terminal, is_interactive
 from dicomtls_cli.cli.values import AE_TITLE, BOUND_AET, MAX_PDU, SECONDS, SECONDS_WITH_UNIT
+from dicomtls_cli.cli.version import version_option
 from dicomtls_cli.cli.words import STATED_META_KEY, WORDS_META_KEY
 from dicomtls_cli.errors import UsageError
 from dicomtls_cli.services.peer import Timeouts, TlsOptions
@@ -99,6 +100,7 @@ _OUTPUT = [
         help="Colour the output [auto: on a terminal, unless NO_COLOR is set].",
     ),
     click.option("--log-file", type=_PATH, help="Append the log to this file, with times."),
+    version_option,
 ]
 
 
@@ -156,10 +158,10 @@ def _cipher_lines() -> list[str]:
 _PROFILE = Switch(
     "tls_profile",
     {
-        ("+pg", "--profile-bcp195-rfc9325"): "bcp195-rfc9325",
+        ("+pg", "--profile-8996", "--profile-bcp195-rfc9325"): "bcp195-rfc9325",
         ("+py", "--profile-bcp195-nd"): "bcp195-nd",
         ("+px", "--profile-bcp195"): "bcp195",
-        ("+pz", "--profile-bcp195-ext"): "bcp195-ext",
+        ("+pz", "--profile-bcp195-ex", "--profile-bcp195-ext"): "bcp195-ext",
         ("+pa", "--profile-aes", "--tls", "--tls-aes"): "aes",
     },
 )
@@ -351,7 +353,7 @@ def association_options(role: Role) -> Decorator[Any]:
     options = [
         click.option("-aet", "--aetitle", "--aet", "aet", type=AE_TITLE,
                      help=f"Own AE title ({'calling' if requestor else 'called'}) [DICOMTLS]."),
-        click.option("-ts", "--tls-timeout", type=SECONDS, default=10.0, help="Seconds for the TLS handshake [10]."),
+        click.option("-ts", "--socket-timeout", "--tls-timeout", "tls_timeout", type=SECONDS, default=10.0, help="Seconds for the TLS handshake [10]."),
         click.option("-ta", "--acse-timeout", type=SECONDS, default=30.0,
                      help="Seconds for the association and its release [30]."),
         click.option("-td", "--dimse-timeout", type=SECONDS, default=60.0, help="Seconds for one DIMSE message [60]."),

@@ -196,8 +196,11 @@ def _identify(connection: _Identifying) -> str:
     der = connection.getpeercert(True)
     if policy.peer_check is PeerCheck.IGNORE or (der is None and policy.peer_check is PeerCheck.VERIFY):
         return ""
+    if der is None:
+        raise IdentityError(
+            "tls.peer-no-certificate", "the peer showed no certificate", "the peer needs one of its own"
+        )
     assert policy.trust is not None
-    assert der is not None
     digest = hashlib.sha256(der).digest()
     certificate = _decoded(connection)
     shown = f"{_subject(certificate)} (SHA-256 {digest.hex()})"
@@ -214,9 +217,7 @@ def _identify(connection: _Identifying) -> str:
     pinned = digest in policy.trust.pins
     if pinned and policy.identity is not Identity.NAME:
         return "pin"
-    if policy.identity is Identity.PINNED or not (
-        pinned or _has_authority(connection, policy, digest)
-    ):
+    if policy.identity is Identity.PINNED or not (pinned or _has_authority(connection, policy, digest)):
         raise IdentityError(
             "tls.peer-not-pinned",
             f"the peer's certificate is not among the trusted ones, and no trusted CA vouches for it: {shown}",

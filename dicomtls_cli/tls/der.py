@@ -12,7 +12,8 @@ _BASIC_CONSTRAINTS = b"\x55\x1d\x13"
 _KEY_USAGE = b"\x55\x1d\x0f"
 _KEY_CERT_SIGN = 0x04  # bit 5 of the first octet, RFC 5280 4.2.1.3
 
-_BOOLEAN, _BIT_STRING, _OCTET_STRING, _OID, _SEQUENCE, _EXTENSIONS = 0x01, 0x03, 0x04, 0x06, 0x30, 0xA3
+_BOOLEAN, _INTEGER, _BIT_STRING, _OCTET_STRING, _OID, _SEQUENCE = 0x01, 0x02, 0x03, 0x04, 0x06, 0x30
+_EXTENSIONS = 0xA3
 
 
 def may_sign_certificates(der: bytes) -> bool:
@@ -39,7 +40,9 @@ def _extensions(der: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _is_ca(extension: bytes) -> bool:
     parts = list(_elements(_only(extension, _SEQUENCE)))
-    return bool(parts) and parts[0] == (_BOOLEAN, b"\xff")
+    if any(tag != _INTEGER for tag, _ in parts[1:2]) or len(parts) > 2:
+        return False
+    return parts[:1] == [(_BOOLEAN, b"\xff")]
 
 
 def _has_cert_sign(extension: bytes) -> bool:

@@ -23,9 +23,7 @@ def host_matches(host: str, certificate: Mapping[str, Any]) -> bool:
     alternatives = certificate.get("subjectAltName", ())
     address = _packed(host)
     if address is not None:
-        return any(
-            kind == "IP Address" and _packed(value.strip()) == address for kind, value in alternatives
-        )
+        return any(kind == "IP Address" and _packed(value.strip()) == address for kind, value in alternatives)
     names = [value for kind, value in alternatives if kind == "DNS"] or list(_common_names(certificate))
     return any(_dns_matches(host, name) for name in names)
 

@@ -7,6 +7,7 @@ one of the errors below, raised after the peer was told by A-ABORT where it stil
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import socket
@@ -46,7 +47,9 @@ PduT = TypeVar("PduT", bound=Pdu)
 _BLOCK = 256 * 1024  # bytes of P-DATA gathered into one send
 _SHORT_BLOCK = 64 * 1024  # ... where the time-out is short, so that progress is seen in time
 _SHORT_TIMEOUT = 5.0  # seconds
+_MOST_SLOTS = 1024  # fragments one readv fills: IOV_MAX of Linux and macOS
 _PARTING_TIMEOUT = 2.0  # seconds for an A-ABORT to leave, or for a reason to be read after a failed send
+_AT_HAND = 0.1  # seconds to read what has already arrived
 _COMMAND_LIMIT = 64 * 1024  # bytes of one command set
 _EMPTY_PDVS = 64  # in a row
 _HEAD = 1024  # bytes kept free before the data, so that a command set and its data leave together
@@ -127,6 +130,7 @@ class Association:
         self._fragment = 0
         self._block = memoryview(b"")
         self._pdu_left = 0  # bytes of the P-DATA PDU being read
+        self._pdu_deadline = 0.0  # ... and until when they have to be here
         self._empty_pdvs = 0
 
     # ------------------------------------------------------------------ negotiation
@@ -184,7 +188,8 @@ class Association:
     def send(self, context_id: int, command: bytes, data: IO[bytes] | None = None, length: int = 0) -> None:
         """Send a command set, and after it `length` bytes (even) read from `data`.
 
-        A file that ends early raises InputError after an A-ABORT: nothing is ever padded (PS3.7 Annex F).
+        A file that ends early or cannot be read raises InputError after an A-ABORT: nothing is ever padded
+        (PS3.7 Annex F), and nothing else can follow half a data set.
         """
         head = self._command_pdus(context_id, command)
         if data is None:
@@ -192,7 +197,7 @@ class Association:
             return
         if not self._block:
             size = _SHORT_BLOCK if self.dimse_timeout < _SHORT_TIMEOUT else _BLOCK
-            count = max(size // (self._fragment + 12), 1)
+            count = min(max(size // (self._fragment + 12), 1), _MOST_SLOTS)
             self._block = memoryview(bytearray(_HEAD + count * (self._fragment + 12)))
         if len(head) > _HEAD:
             self._send(head, self.dimse_timeout)
@@ -226,18 +231,31 @@ class Association:
                     block[at : at + 12] = data_pdu_header(context_id, False, last, size) if last else full
                     slots.append(block[at + 12 : at + 12 + size])
             total = sum(map(len, slots))
-            if _read_into(data, slots) != total:
-                self.abort()
-                raise InputError(
-                    f"`{getattr(data, 'name', 'the data set')}` became shorter while it was sent",
-                    "send it again once nothing writes to it",
-                    slug="input.file-shrank",
-                )
+            self._read_block(data, slots, total)
             self._send(block[first : _HEAD + count * 12 + total], self.dimse_timeout)
             first = _HEAD
             left -= total
             if left <= 0:
                 return
+
+    def _read_block(self, data: IO[bytes], slots: list[memoryview], total: int) -> None:
+        name = getattr(data, "name", "the data set")
+        try:
+            count = _read_into(data, slots)
+        except OSError as error:
+            self.abort()
+            raise InputError(
+                f"cannot read `{name}`: {error.strerror or error}",
+                "check the disk it is on",
+                slug="input.unreadable",
+            ) from error
+        if count != total:
+            self.abort()
+            raise InputError(
+                f"`{name}` became shorter while it was sent",
+                "send it again once nothing writes to it",
+                slug="input.file-shrank",
+            )
 
     # ------------------------------------------------------------------ receiving
 
@@ -262,7 +280,7 @@ class Association:
                     )
                 self._answer_release()
                 return None
-            length, pdv_context, is_command, is_last, deadline = pdv
+            length, pdv_context, is_command, is_last = pdv
             if not is_command:
                 raise ProtocolError("data without a command", abort_reason=AbortReason.UNEXPECTED_PARAMETER)
             if context_id not in (None, pdv_context):
@@ -275,9 +293,10 @@ class Association:
                     f"a command set of more than {_COMMAND_LIMIT} bytes",
                     abort_reason=AbortReason.INVALID_PARAMETER,
                 )
-            command += self._stream.read(length, deadline)
+            command += self._stream.read(length, self._pdu_deadline)
             if is_last:
                 return pdv_context, bytes(command)
+            deadline = time.monotonic() + self.dimse_timeout
 
     def receive_data(self, context_id: int) -> Iterator[memoryview]:
         """Yield the data set that follows a command set on `context_id`, piece by piece.
@@ -286,23 +305,22 @@ class Association:
         """
         is_last = False
         while not is_last:
-            deadline = time.monotonic() + self.dimse_timeout
             try:
-                left, is_last, deadline = self._next_data_pdv(context_id, deadline)
+                left, is_last = self._next_data_pdv(context_id)
                 while left:
-                    piece = self._stream.take_some(left, deadline)
+                    piece = self._stream.take_some(left, self._pdu_deadline)
                     left -= len(piece)
                     yield piece
             except (OSError, ProtocolError, AssociationAborted) as error:
                 self._fail(error, "the data stopped", self.dimse_timeout)
 
-    def _next_data_pdv(self, context_id: int, deadline: float) -> tuple[int, bool, float]:
-        pdv = self._next_pdv(deadline)
+    def _next_data_pdv(self, context_id: int) -> tuple[int, bool]:
+        pdv = self._next_pdv(time.monotonic() + self.dimse_timeout)
         if pdv is None:
             raise ProtocolError(
                 "release in the middle of a data set", abort_reason=AbortReason.UNEXPECTED_PDU
             )
-        length, pdv_context, is_command, is_last, deadline = pdv
+        length, pdv_context, is_command, is_last = pdv
         if is_command:
             raise ProtocolError(
                 "a command before the data of the last one ended",
@@ -313,24 +331,27 @@ class Association:
                 "data on another presentation context than its command",
                 abort_reason=AbortReason.INVALID_PARAMETER,
             )
-        return length, is_last, deadline
+        return length, is_last
 
-    def _next_pdv(self, deadline: float) -> tuple[int, int, bool, bool, float] | None:
-        """Return length, context, is-command, is-last of the next PDV and the deadline of its PDU.
+    def _next_pdv(self, deadline: float) -> tuple[int, int, bool, bool] | None:
+        """Return length, context, is-command, is-last of the next PDV; None: the peer asked for release.
 
-        None: the peer asked for release. The PDU's own deadline begins with its first byte.
+        `deadline` bounds the wait for a PDU to begin. All of that PDU, however many PDVs it holds, then has
+        to be here by one deadline of its own.
         """
         if self._pdu_left == 0:
             self._stream.fill(1, deadline)
-            deadline = time.monotonic() + self.dimse_timeout
-            pdu_type, length = parse_pdu_header(self._stream.take(6, deadline), self.maximum_length)
+            self._pdu_deadline = time.monotonic() + self.dimse_timeout
+            pdu_type, length = self._read_header(self._pdu_deadline)
             if pdu_type != PduType.P_DATA:
-                self._expect(self._decode(pdu_type, length, deadline), ReleaseRequest)
+                self._expect(
+                    self._decode(pdu_type, self._stream.read(length, self._pdu_deadline)), ReleaseRequest
+                )
                 return None
             self._pdu_left = length
         if self._pdu_left < 6:
             raise ProtocolError("a PDV that does not fit its PDU", abort_reason=AbortReason.INVALID_PARAMETER)
-        length, context_id, is_command, is_last = pdv_header(self._stream.take(6, deadline))
+        length, context_id, is_command, is_last = pdv_header(self._stream.take(6, self._pdu_deadline))
         self._pdu_left -= 6 + length
         if self._pdu_left < 0:
             raise ProtocolError("a PDV that does not fit its PDU", abort_reason=AbortReason.INVALID_PARAMETER)
@@ -342,7 +363,7 @@ class Association:
         self._empty_pdvs = 0 if length else self._empty_pdvs + 1
         if self._empty_pdvs > _EMPTY_PDVS:
             raise ProtocolError("nothing but empty PDVs", abort_reason=AbortReason.INVALID_PARAMETER)
-        return length, context_id, is_command, is_last, deadline
+        return length, context_id, is_command, is_last
 
     # ------------------------------------------------------------------ ending
 
@@ -356,12 +377,13 @@ class Association:
 
     def _await_release_response(self, deadline: float) -> None:
         answered = collided = False
+        self._skip_rest_of_pdu(deadline)
         while not answered:
             pdu_type, length = self._read_header(deadline)
             if pdu_type == PduType.P_DATA:  # allowed until the peer saw our request, and of no use any more
                 self._stream.read(length, deadline)
                 continue
-            pdu = self._decode(pdu_type, length, deadline)
+            pdu = self._decode(pdu_type, self._stream.read(length, deadline))
             if isinstance(pdu, ReleaseRequest) and not collided:
                 # Collision, PS3.8 7.2.2.6: the requestor answers first, the acceptor waits for the answer.
                 collided = True
@@ -375,7 +397,10 @@ class Association:
 
     def _answer_release(self) -> None:
         self.is_open = False
-        self._send(encode(ReleaseResponse()), self.acse_timeout)
+        with contextlib.suppress(
+            OSError
+        ):  # a peer that does not wait for the answer has released all the same
+            self._stream.send(encode(ReleaseResponse()), self.acse_timeout)
         self._stream.linger()
 
     def abort(self, *, source: int = 0, reason: int = 0) -> None:
@@ -395,14 +420,19 @@ class Association:
     def _read_header(self, deadline: float) -> tuple[int, int]:
         return parse_pdu_header(self._stream.take(6, deadline), self.maximum_length)
 
+    def _skip_rest_of_pdu(self, deadline: float) -> None:
+        """Drop what nobody waits for of the P-DATA PDU last begun."""
+        self._stream.read(self._pdu_left, deadline)
+        self._pdu_left = 0
+
     def _read_pdu(self, deadline: float) -> Pdu:
         pdu_type, length = self._read_header(deadline)
         if pdu_type == PduType.P_DATA:
             raise ProtocolError("P-DATA before the association", abort_reason=AbortReason.UNEXPECTED_PDU)
-        return self._decode(pdu_type, length, deadline)
+        return self._decode(pdu_type, self._stream.read(length, deadline))
 
-    def _decode(self, pdu_type: int, length: int, deadline: float) -> Pdu:
-        pdu = decode(pdu_type, self._stream.read(length, deadline))
+    def _decode(self, pdu_type: int, body: bytes) -> Pdu:
+        pdu = decode(pdu_type, body)
         if isinstance(pdu, Abort):
             raise AssociationAborted(pdu)
         return pdu
@@ -438,28 +468,34 @@ class Association:
         try:
             self._stream.send(data, timeout)
         except TimeoutError as error:
-            self.close()  # half a PDU may be out: no A-ABORT can follow it
-            raise AssociationTimeout("the peer took nothing", timeout) from error
+            # Half a PDU may be out: no A-ABORT can follow it.
+            self._explain_failed_send(AssociationTimeout("the peer took nothing", timeout), error)
         except OSError as error:
-            self._explain_failed_send(error)
+            self._explain_failed_send(ConnectionBroken(error), error)
 
-    def _explain_failed_send(self, error: OSError) -> NoReturn:
+    def _explain_failed_send(self, failure: AssociationLost, error: OSError) -> NoReturn:
         """Raise why sending failed: what the peer said last is usually still there to be read."""
         self.is_open = False
         try:
-            deadline = time.monotonic() + _PARTING_TIMEOUT
-            while True:
-                pdu_type, length = self._read_header(deadline)
-                self._decode(pdu_type, length, deadline)
+            waited = isinstance(failure, AssociationTimeout)  # what it said is here by now, if anything
+            self._read_last_words(time.monotonic() + (_AT_HAND if waited else _PARTING_TIMEOUT))
         except AssociationAborted:
-            self.close()
             raise
         except (PeerClosed, TimeoutError, ProtocolError):
-            self.close()
-            raise ConnectionBroken(error) from error
+            raise failure from error
         except OSError as reason:
-            self.close()
             raise ConnectionBroken(reason) from error
+        finally:
+            self.close()
+
+    def _read_last_words(self, deadline: float) -> NoReturn:
+        """Read until an A-ABORT, which may be behind an answer that came early, or until a failure."""
+        self._skip_rest_of_pdu(deadline)
+        while True:
+            pdu_type, length = self._read_header(deadline)
+            body = self._stream.read(length, deadline)
+            if pdu_type == PduType.ABORT:
+                self._decode(pdu_type, body)
 
     def _dump(self, pdu: AssociateRequest | AssociateAccept) -> None:
         if logger.isEnabledFor(logging.DEBUG):
@@ -471,8 +507,8 @@ def _read_into(data: IO[bytes], slots: list[memoryview]) -> int:
     """Fill `slots` one after the other from `data`; return how many bytes there were."""
     wanted = sum(map(len, slots))
     count = 0
-    if hasattr(os, "readv") and (number := _file_number(data)) is not None:
-        count = os.readv(number, slots)
+    if hasattr(os, "readv") and isinstance(data, io.FileIO):  # a buffered file is ahead of where it stands
+        count = os.readv(data.fileno(), slots)
         if count in (0, wanted):
             return count
     position = 0
@@ -486,10 +522,3 @@ def _read_into(data: IO[bytes], slots: list[memoryview]) -> int:
             done += more
             count += more
     return count
-
-
-def _file_number(data: IO[bytes]) -> int | None:
-    try:
-        return data.fileno()
-    except OSError:
-        return None

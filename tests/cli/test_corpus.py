@@ -54,18 +54,29 @@ def parse(words: list[str]) -> click.Context:
     return strict_command(words[0]).make_context(words[0], words[1:], parent=parent)
 
 
+def flags_of(name: str) -> dict[str, str]:
+    """Return what each flag sets that is only another spelling of an option with a value."""
+    other_role = "_REQUESTOR" if name == "storescp" else "_ACCEPTOR"
+    return {
+        variable: value
+        for module in (options, importlib.import_module(f"dicomtls_cli.cli.{name}"))
+        for key, switch in vars(module).items()
+        if isinstance(switch, type(options._PROFILE)) and not key.startswith(other_role)
+        for variable, value in switch.values.items()
+    }
+
+
 def meaning(ctx: click.Context) -> dict[str, Any]:
     """Return everything that the line of `ctx` sets."""
-    name, params = ctx.info_name, dict(ctx.params)
-    check = options._ACCEPTOR_CHECK if name == "storescp" else options._REQUESTOR_CHECK
-    flags = options._PROFILE.values | check.values
+    name, params = ctx.info_name or "", dict(ctx.params)
+    flags = flags_of(name)
     found: dict[str, Any] = {}
     for key, value in params.items():
         if key == "words" or ctx.get_parameter_source(key) is not click.core.ParameterSource.COMMANDLINE:
             continue
         base = re.sub(r"_\d$", "", key) if key in flags else key
         found[base] = json.loads(json.dumps(flags.get(key, value), default=str))
-    positional(name or "", params, found)
+    positional(name, params, found)
     if ctx.meta[STATED_META_KEY]:
         found["stated"] = [note.partition("`:")[0].lstrip("`") for note in ctx.meta[STATED_META_KEY]]
     return found
@@ -149,7 +160,7 @@ LATER = {
     "-fe --filename-extension -xcr --exec-on-reception -xcs --exec-on-eostudy -tos --eostudy-timeout "
     "-xs --exec-sync",
 }
-LATER_EVERYWHERE = "+crl --add-crl-file +crv --enable-crl-vfy --socket-timeout --profile-bcp195-ex"
+LATER_EVERYWHERE = "+crl --add-crl-file +crv --enable-crl-vfy"
 
 
 @pytest.mark.interop

@@ -1,25 +1,32 @@
-"""The real peers: DCMTK's tools and Orthanc, each test with its own."""
+"""The real peers, DCMTK's tools and Orthanc, and our storescp as a peer of theirs: each test has its own."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import select
 import socket
 import subprocess
+import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.cli import environment
+from tests.support.output import Output
+
 LIMIT = 60.0
-_DCMTK = Path("/usr/bin")  # pynetdicom's scripts of the same names shadow it inside a virtual environment
-_ORTHANC = Path("/usr/sbin/Orthanc")
+DCMTK = Path("/usr/bin")  # pynetdicom's scripts of the same names shadow it inside a virtual environment
+ORTHANC = Path("/usr/sbin/Orthanc")
 REQUIRED = "DICOMTLS_REQUIRE_PEERS"
+_ATTEMPTS = 5  # a port that was free a moment ago may be somebody else's by now
+_TUNED = {**os.environ, "TCP_NODELAY": "1"}
 
 
 def need(program: Path) -> None:
@@ -30,46 +37,111 @@ def need(program: Path) -> None:
         pytest.skip(f"{program} is not installed (apt-get install dcmtk orthanc)")
 
 
+# ---------------------------------------------------------------------- DCMTK
+
+
 def dcmtk(tool: str, *words: object, tuned: bool = True) -> subprocess.CompletedProcess[str]:
     """Run one of DCMTK's tools to its end; `tuned` turns Nagle off, as an administrator would."""
-    need(_DCMTK / tool)
+    need(DCMTK / tool)
     return subprocess.run(
-        [str(_DCMTK / tool), *map(str, words)],
-        env={**os.environ, **({"TCP_NODELAY": "1"} if tuned else {})},
+        [str(DCMTK / tool), *map(str, words)],
+        env=_TUNED if tuned else None,
         stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=LIMIT, check=False,
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Storescp:
+    """A running DCMTK `storescp`, its log at debug level."""
+
+    port: int
+    output: Path
+    log: Output
+
+
 @contextlib.contextmanager
-def dcmtk_storescp(output: Path, *words: object) -> Iterator[int]:
-    """Run DCMTK's `storescp +xa -pm +B` with debug output and yield its port."""
-    need(_DCMTK / "storescp")
+def dcmtk_storescp(output: Path, *words: object) -> Iterator[Storescp]:
+    """Run DCMTK's `storescp +xa -pm +B`, storing into `output`."""
+    need(DCMTK / "storescp")
     output.mkdir(parents=True, exist_ok=True)
-    with free_ports(1) as (port,):
-        pass
+    command = [str(DCMTK / "storescp"), "-d", "+xa", "-pm", "+B", "-od", str(output), *map(str, words)]
+    with listening(lambda port: [*command, str(port)], env=_TUNED) as (port, _, log):
+        yield Storescp(port, output, log)
+
+
+def dcmtk_tls(cert: Path, key: Path, *trusted: Path) -> list[str]:
+    """Return the options that give a tool of DCMTK this key pair and trust."""
+    return ["+tls", str(key), str(cert), *(word for path in trusted for word in ("+cf", str(path)))]
+
+
+# ---------------------------------------------------------------------- processes that listen
+
+
+@contextlib.contextmanager
+def listening(
+    command: Callable[[int], Sequence[str]], *, env: dict[str, str] | None = None, cwd: Path | None = None
+) -> Iterator[tuple[int, subprocess.Popen[str], Output]]:
+    """Run `command(port)` for a port that is free, and yield both and its output once it listens there."""
+    for attempt in range(_ATTEMPTS):
+        with free_ports(1) as (port,):
+            pass
+        with _running(command(port), env=env, cwd=cwd) as (process, log):
+            if await_listener(port, process):
+                yield port, process, log
+                return
+        if attempt == _ATTEMPTS - 1:
+            raise AssertionError(f"it ended with {process.returncode} instead of listening:\n{log.text}")
+
+
+@contextlib.contextmanager
+def _running(
+    command: Sequence[str], *, env: dict[str, str] | None = None, cwd: Path | None = None
+) -> Iterator[tuple[subprocess.Popen[str], Output]]:
     process = subprocess.Popen(
-        [str(_DCMTK / "storescp"), "-d", "+xa", "-pm", "+B", "-od", str(output), *map(str, words), str(port)],
-        env={**os.environ, "TCP_NODELAY": "1"},
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, errors="replace", bufsize=1,
     )  # fmt: skip
+    assert process.stdout is not None
+    log = Output(process.stdout)
     try:
-        _await_listener(port, process)
-        yield port
+        yield process, log
     finally:
         process.kill()
         process.wait()
+        log.close()
 
 
-def _await_listener(port: int, process: subprocess.Popen[Any]) -> None:
-    """Wait until somebody listens on `port`, seen in the kernel's table: a connection would disturb it."""
+def await_listener(port: int, process: subprocess.Popen[Any]) -> bool:
+    """Wait until `process` listens on `port`; False if it ends instead.
+
+    Seen in the kernel's tables: a connection would disturb it.
+    """
+    end = os.pidfd_open(process.pid)
+    try:
+        while not _listens(port, process.pid):
+            if select.select([end], [], [], 0.002)[0]:
+                return False
+        return True
+    finally:
+        os.close(end)
+
+
+def _listens(port: int, pid: int) -> bool:
     wanted = f":{port:04X}"
-    while process.poll() is None:
-        for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-            for line in Path(table).read_text().splitlines()[1:]:
-                fields = line.split()
-                if fields[1].endswith(wanted) and fields[3] == "0A":
-                    return
-    raise AssertionError(f"the peer ended with {process.returncode} instead of listening")
+    sockets = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[1].endswith(wanted) and fields[3] == "0A":  # TCP_LISTEN
+                sockets.add(f"socket:[{fields[9]}]")
+    return bool(sockets) and not sockets.isdisjoint(_open_files(pid))
+
+
+def _open_files(pid: int) -> Iterator[str]:
+    with contextlib.suppress(FileNotFoundError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                yield str(descriptor.readlink())
 
 
 @contextlib.contextmanager
@@ -82,14 +154,57 @@ def free_ports(count: int) -> Iterator[list[int]]:
         yield [sock.getsockname()[1] for sock in socks]
 
 
-@dataclass
+# ---------------------------------------------------------------------- ours
+
+
+@dataclass(frozen=True)
+class OurStorescp:
+    """A running `dicomtls storescp --json`, whose events can be waited for."""
+
+    port: int
+    output: Path
+    log: Output
+
+    def event(self, kind: str, since: int = 0) -> dict[str, Any]:
+        """Wait for the next event of this kind after the first `since` lines of the log."""
+        line = self.log.wait_for(
+            lambda line: line.startswith("{") and json.loads(line)["event"] == kind, since
+        )
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+
+@contextlib.contextmanager
+def our_storescp(folder: Path, *words: object) -> Iterator[OurStorescp]:
+    """Run `dicomtls storescp --json` as a process of its own, storing into `folder`/received."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ready, output = folder / "ready", folder / "received"
+    command = [
+        sys.executable,
+        "-m",
+        "dicomtls_cli",
+        "storescp",
+        "--json",
+        "--port",
+        "0",
+        "--ready-file",
+        str(ready),
+    ]
+    with _running([*command, "--output", str(output), *map(str, words)], env=environment()) as (_, log):
+        log.wait_for("listening on")
+        yield OurStorescp(json.loads(ready.read_text())["port"], output, log)
+
+
+# ---------------------------------------------------------------------- Orthanc
+
+
+@dataclass(frozen=True)
 class Orthanc:
     """A running Orthanc with its own storage."""
 
     dicom_port: int
     http_port: int
-    log_path: Path
-    process: subprocess.Popen[bytes]
+    log: Output
 
     def get(self, path: str) -> bytes:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=LIMIT) as answer:
@@ -124,43 +239,54 @@ class Orthanc:
         assert isinstance(found, list)
         return found
 
-    @property
-    def log(self) -> str:
-        return self.log_path.read_text(errors="replace")
+    def metadata(self, instance: str) -> dict[str, str]:
+        """Return what it noted about an instance: `TransferSyntax`, `RemoteAET`, `CalledAET` and so on."""
+        found = self.json(f"/instances/{instance}/metadata?expand")
+        assert isinstance(found, dict)
+        return found
+
+    def knows(self, name: str, port: int, *, aet: str = "DICOMTLS", tls: bool = True) -> None:
+        """Tell it of a modality on this machine."""
+        status, answer = self.send(
+            "PUT", f"/modalities/{name}", {"AET": aet, "Host": "localhost", "Port": port, "UseDicomTls": tls}
+        )
+        assert status == 200, answer
 
 
 @contextlib.contextmanager
 def orthanc(folder: Path, **options: object) -> Iterator[Orthanc]:
     """Run Orthanc with `options` on top of a configuration of its own, and yield it once it answers."""
-    need(_ORTHANC)
+    need(ORTHANC)
     folder.mkdir(parents=True, exist_ok=True)
-    with free_ports(2) as (dicom_port, http_port):
-        configuration = {
-            "StorageDirectory": str(folder / "db"),
-            "IndexDirectory": str(folder / "db"),
-            "HttpPort": http_port,
-            "DicomPort": dicom_port,
-            "RemoteAccessAllowed": False,
-            "AuthenticationEnabled": False,
-            "Plugins": [],
-            "OverwriteInstances": True,
-            **options,
-        }
-        (folder / "orthanc.json").write_text(json.dumps(configuration))
-    log = folder / "orthanc.log"
-    with log.open("wb") as sink:
-        process = subprocess.Popen(
-            [str(_ORTHANC), "--verbose", str(folder / "orthanc.json")],
-            stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
-        )  # fmt: skip
-        peer = Orthanc(dicom_port, http_port, log, process)
-        try:
-            _await_listener(http_port, process)
-            peer.get("/system")
-            yield peer
-        finally:
-            process.kill()
-            process.wait()
+    for attempt in range(_ATTEMPTS):
+        with free_ports(2) as (dicom_port, http_port):
+            configuration = _orthanc_configuration(folder, dicom_port, http_port, options)
+        with _running([str(ORTHANC), "--verbose", str(configuration)]) as (process, log):
+            # HTTP comes up after DICOM.
+            if await_listener(http_port, process):
+                peer = Orthanc(dicom_port, http_port, log)
+                peer.get("/system")
+                yield peer
+                return
+        if "already in use" not in log.text or attempt == _ATTEMPTS - 1:
+            raise AssertionError(f"Orthanc ended with {process.returncode} instead of listening:\n{log.text}")
+
+
+def _orthanc_configuration(folder: Path, dicom_port: int, http_port: int, options: dict[str, object]) -> Path:
+    path = folder / "orthanc.json"
+    configuration = {
+        "StorageDirectory": str(folder / "db"),
+        "IndexDirectory": str(folder / "db"),
+        "HttpPort": http_port,
+        "DicomPort": dicom_port,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "Plugins": [],
+        "OverwriteInstances": True,
+        **options,
+    }
+    path.write_text(json.dumps(configuration))
+    return path
 
 
 def orthanc_tls(cert: Path, key: Path, trusted: Path, *, required: bool = True) -> dict[str, object]:
