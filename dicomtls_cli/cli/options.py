@@ -353,7 +353,8 @@ def association_options(role: Role) -> Decorator[Any]:
     options = [
         click.option("-aet", "--aetitle", "--aet", "aet", type=AE_TITLE,
                      help=f"Own AE title ({'calling' if requestor else 'called'}) [DICOMTLS]."),
-        click.option("-ts", "--socket-timeout", "--tls-timeout", "tls_timeout", type=SECONDS, default=10.0, help="Seconds for the TLS handshake [10]."),
+        click.option("-ts", "--socket-timeout", "--tls-timeout", "tls_timeout", type=SECONDS, default=10.0,
+                     help="Seconds for the TLS handshake [10]."),
         click.option("-ta", "--acse-timeout", type=SECONDS, default=30.0,
                      help="Seconds for the association and its release [30]."),
         click.option("-td", "--dimse-timeout", type=SECONDS, default=60.0, help="Seconds for one DIMSE message [60]."),

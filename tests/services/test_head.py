@@ -268,7 +268,7 @@ def item(content: bytes, length: int | None = None) -> bytes:
     return struct.pack("<HHL", 0xFFFE, 0xE000, len(content) if length is None else length) + content
 
 
-def find(data: bytes, syntax: str = EXPLICIT, *wanted: int) -> Head:
+def find(data: bytes | bytearray, syntax: str = EXPLICIT, *wanted: int) -> Head:
     return read_head(data, syntax, frozenset(wanted) or frozenset({SOP_INSTANCE, STUDY}), complete=True)
 
 
@@ -344,6 +344,19 @@ def test_text_keeps_every_byte() -> None:
 def test_what_is_refused(data: bytes, syntax: str, reason: str) -> None:
     with pytest.raises(HeadError, match=reason):
         find(data, syntax)
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, DEFLATED])
+def test_a_bytearray_can_grow_while_the_error_is_kept(syntax: str) -> None:
+    growing = bytearray(UID[:-1])
+    with pytest.raises(HeadError) as kept:
+        find(growing, syntax)
+    with pytest.raises(HeadError) as kept_too:
+        read_meta(bytearray(b"\0" * 128 + b"DICM") + element(0x00020002, b"", b"1.2.3\0"))
+    growing += b"\0"
+    assert kept is not kept_too
+    if syntax == EXPLICIT:
+        assert find(growing, syntax).values[SOP_INSTANCE] == "1.2.3"
 
 
 def test_a_length_that_is_not_wanted_is_only_a_number() -> None:
