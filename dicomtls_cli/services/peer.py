@@ -50,11 +50,11 @@ class TlsOptions:
     allowed) or the path of a certificate file. The rest is as in TlsPolicy.
     """
 
-    cert: Path | None = None
-    key: Path | None = None
+    cert: Path | str | None = None
+    key: Path | str | None = None
     passphrase: Callable[[], bytes] | None = field(default=None, repr=False)
-    trust: tuple[Path, ...] = ()
-    authorities: tuple[Path, ...] = ()
+    trust: tuple[Path | str, ...] = ()
+    authorities: tuple[Path | str, ...] = ()
     system_trust: bool = False
     peer_check: PeerCheck = PeerCheck.REQUIRE
     identity: Identity = Identity.AUTO
@@ -91,9 +91,10 @@ def tls_context(role: Role, options: TlsOptions) -> ssl.SSLContext:
     trust = _trust(options)
     with contextlib.ExitStack() as stack:
         pair: KeyPair | None = None
-        if options.cert is not None:
-            pair = stack.enter_context(key_pair(options.cert, options.key, options.passphrase))
-        elif options.key is not None:
+        cert, key = (None if path is None else Path(path) for path in (options.cert, options.key))
+        if cert is not None:
+            pair = stack.enter_context(key_pair(cert, key, options.passphrase))
+        elif key is not None:
             raise UsageError(
                 "a key without its certificate", "give `--cert FILE` too", slug="usage.half-key-pair"
             )
@@ -113,21 +114,22 @@ def tls_context(role: Role, options: TlsOptions) -> ssl.SSLContext:
         try:
             return client_context(policy) if role is Role.REQUESTOR else server_context(policy)
         except (ssl.SSLError, OSError) as error:
-            if options.cert is None:
+            if cert is None:
                 raise
             from dicomtls_cli.pki.explain import explain_key_pair
 
             given = options.passphrase is not None
-            raise explain_key_pair(options.cert, options.key, error, passphrase_given=given) from error
+            raise explain_key_pair(cert, key, error, passphrase_given=given) from error
 
 
 def _trust(options: TlsOptions) -> Trust | None:
-    files = [*options.trust]
+    files = [Path(path) for path in options.trust]
+    authorities = [Path(path) for path in options.authorities]
     if options.pin is not None and not _is_digest(options.pin):
         files.append(Path(options.pin))
-    if not (files or options.authorities or options.system_trust):
+    if not (files or authorities or options.system_trust):
         return None
-    return load_trust(files, options.authorities, system=options.system_trust)
+    return load_trust(files, authorities, system=options.system_trust)
 
 
 def _is_digest(pin: str) -> bool:

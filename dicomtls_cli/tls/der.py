@@ -47,6 +47,9 @@ def _is_ca(extension: bytes) -> bool:
 
 def _has_cert_sign(extension: bytes) -> bool:
     bits = _only(extension, _BIT_STRING)
+    unused = bits[0]
+    if unused > 7 or bits[-1] & ((1 << unused) - 1):  # X.690 11.2.1: the unused bits are zero
+        return False
     return bool(bits[1] & _KEY_CERT_SIGN)
 
 
