@@ -6,11 +6,11 @@ import click
 
 from dicomtls_cli.cli.dialects import ECHOSCU
 from dicomtls_cli.cli.options import Link, association_options, output_options, tls_options
-from dicomtls_cli.cli.requestor import connect_option, make_requestor, peers_from
+from dicomtls_cli.cli.requestor import connect_option, make_requestor, peers_from, refuse_pem_files
 from dicomtls_cli.cli.terminal import Terminal
 from dicomtls_cli.cli.values import AE_TITLE
 from dicomtls_cli.cli.words import StrictCommand
-from dicomtls_cli.errors import DicomTlsError
+from dicomtls_cli.errors import DicomTlsError, printable
 from dicomtls_cli.services.echo import EchoResult, echo
 from dicomtls_cli.services.peer import Peer, Requestor, TlsOptions
 from dicomtls_cli.tls.policy import Role
@@ -43,6 +43,7 @@ def echoscu(
       dicomtls echoscu pacs.example 2762 --cert me.crt --key me.key --trust pacs.crt
       dicomtls echoscu -aet DCMTK localhost 4242 +tls dcmtk.key dcmtk.crt +cf orthanc.crt
     """  # noqa: D301
+    refuse_pem_files(words)
     peers = peers_from(words, connect, aec=aec, tls=tls is not None)
     requestor = make_requestor(link, tls)
     if len(peers) == 1:
@@ -74,8 +75,9 @@ def _report(terminal: Terminal, result: EchoResult) -> int:
         if tls
         else "no TLS"
     )
+    implementation = printable(result.implementation)  # the peer's word: no line of its own
     terminal.result(
-        f"{result.peer}: C-ECHO success in {result.seconds * 1000:.1f} ms, {secured}, {result.implementation}"
+        f"{result.peer}: C-ECHO success in {result.seconds * 1000:.1f} ms, {secured}, {implementation}"
     )
     terminal.record(
         {
@@ -84,7 +86,7 @@ def _report(terminal: Terminal, result: EchoResult) -> int:
             "called_aet": result.peer.called_aet,
             "seconds": round(result.seconds, 6),
             "total_seconds": round(result.total_seconds, 6),
-            "implementation": result.implementation,
+            "implementation": implementation,
             "tls": tls
             and {
                 "version": tls.version,

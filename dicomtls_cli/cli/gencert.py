@@ -50,14 +50,14 @@ _KEY_TYPES = ("rsa2048", "rsa3072", "rsa4096", "p256", "p384", "ed25519")
 )
 @click.option(
     "--out-dir",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     default=Path(),
     metavar="DIR",
     help="Directory to write into; it must exist.  [default: the current one]",
 )
 @click.option(
     "--passphrase-file",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     metavar="FILE",
     help="Encrypt the key under the first line of FILE. Orthanc cannot read encrypted keys.",
 )

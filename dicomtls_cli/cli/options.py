@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import click
 
-from dicomtls_cli.cli.terminal import Terminal, is_interactive
+from dicomtls_cli.cli.terminal import Terminal, is_interactive, to_stdout
 from dicomtls_cli.cli.values import AE_TITLE, BOUND_AET, MAX_PDU, SECONDS, SECONDS_WITH_UNIT
 from dicomtls_cli.cli.version import version_option
 from dicomtls_cli.cli.words import STATED_META_KEY, WORDS_META_KEY
@@ -28,7 +28,8 @@ from dicomtls_cli.tls.profiles import PROFILES, SUITES, SUITES_13
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
 
-_PATH = click.Path(path_type=Path)
+# Whether a file can be read is found out where it is read: not by click, which calls it a wrong word.
+_PATH = click.Path(path_type=Path, readable=False)
 _PASSPHRASE_VARIABLE = "DICOMTLS_KEY_PASSPHRASE"  # noqa: S105 - the name of a variable
 
 
@@ -134,7 +135,7 @@ def _print_and_exit(lines: Callable[[], Sequence[str]]) -> Any:
     def callback(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
         if wanted and not ctx.resilient_parsing:
             for line in lines():
-                click.echo(line)
+                to_stdout(line)
             ctx.exit()
 
     return callback

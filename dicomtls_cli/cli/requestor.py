@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -29,6 +31,28 @@ def peers_from(words: Sequence[str], connect: str | None, *, aec: str | None, tl
             "no peer is named", "write `host port`, `host:port` or `AET@host:port`", slug="usage.no-peer"
         )
     return peers
+
+
+def refuse_pem_files(words: Sequence[str]) -> None:
+    """Refuse a certificate among peers and files: `--trust a.crt b.crt` lacks its second `--trust`.
+
+    Raises UsageError `usage.pem-as-dicom`.
+    """
+    for word in words:
+        path = Path(word)
+        if path.suffix.lower() in (".crt", ".pem", ".cer", ".key") and path.is_file() and _is_pem(path):
+            is_key = path.suffix.lower() == ".key"
+            raise UsageError(
+                f"`{word}` is a PEM file, neither a peer nor a DICOM file",
+                "name it with `--key`" if is_key else f"repeat the option: `--trust {word}`",
+                slug="usage.pem-as-dicom",
+            )
+
+
+def _is_pem(path: Path) -> bool:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return b"-----BEGIN " in file.read(4096)
+    return False
 
 
 def make_requestor(link: Link, tls: TlsOptions | None) -> Requestor:

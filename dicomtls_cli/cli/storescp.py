@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import threading
@@ -23,6 +24,8 @@ from dicomtls_cli.services.events import Client, Closed, Event, Opened, Received
 from dicomtls_cli.services.peer import TlsOptions, tls_context
 from dicomtls_cli.services.server import ServerOptions, StorageServer
 from dicomtls_cli.tls.policy import PeerCheck, Role
+
+logger = logging.getLogger("dicomtls.association")
 
 _T = TypeVar("_T")
 _LOOPBACK = ("127.0.0.1", "::1")
@@ -46,7 +49,7 @@ _LOOPBACK = ("127.0.0.1", "::1")
     "--output-directory",
     "--directory",
     "output",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help="Where to store: OUTPUT/StudyInstanceUID/SOPInstanceUID.dcm [.].",
 )
 @click.option("--ignore", is_flag=True, help="Receive and throw away.")
@@ -55,7 +58,7 @@ _LOOPBACK = ("127.0.0.1", "::1")
 )
 @click.option(
     "--ready-file",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help="Write pid, addresses and port there once it listens.",
 )
 @output_options
@@ -189,12 +192,21 @@ class _Reporter:
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
         self._lock = threading.Lock()
+        self._has_reader = True
 
     def __call__(self, event: Event) -> None:
         time = datetime.now().astimezone().isoformat(timespec="milliseconds")
         with self._lock:
-            self._terminal.result(f"{time} {_line(event)}")
-            self._terminal.record({"time": time, **_record(event)})
+            if not self._has_reader:
+                return
+            try:
+                # Peers' strings are in it: whatever they hold, an event is one line.
+                self._terminal.result(f"{time} {printable(_line(event), limit=10_000)}")
+                self._terminal.record({"time": time, **_record(event)})
+            except OutputError as error:
+                # Who reads our output may leave; the images still have to be received.
+                self._has_reader = False
+                logger.error("%s; the events are told no more", error.message)
 
 
 def _line(event: Event) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import click
 
 from dicomtls_cli.cli.dialects import STORESCU
 from dicomtls_cli.cli.options import Link, Switch, association_options, output_options, tls_options
-from dicomtls_cli.cli.requestor import connect_option, make_requestor
+from dicomtls_cli.cli.requestor import connect_option, make_requestor, refuse_pem_files
 from dicomtls_cli.cli.terminal import Terminal, error_record
 from dicomtls_cli.cli.values import AE_TITLE, parse_peer, take_peer
 from dicomtls_cli.cli.words import StrictCommand
@@ -68,24 +69,18 @@ def storescu(
       dicomtls storescu pacs.example 2762 images/ --cert me.crt --key me.key --trust pacs.crt
       dicomtls storescu localhost 4242 +tls dcmtk.key dcmtk.crt +cf orthanc.crt a.dcm b.dcm
     """  # noqa: D301
+    refuse_pem_files(words)
     peer, paths = _peer_and_paths(words, connect, aec, tls is not None)
-    _refuse_pem_files(paths)
     requestor = make_requestor(link, tls)
     tally = _Tally(terminal, peer, fail_on_warning)
-    instances = []
-    for found in scan(paths, recurse=not no_recurse):
-        if isinstance(found, Instance):
-            instances.append(found)
-        else:
-            tally.skip(found)
-    if not instances:
-        raise tally.nothing_to_send()
-    if not (halt and tally.failed):
-        for outcome in send(
-            peer, instances, requestor, priority=_PRIORITIES[PRIORITY.take(priority) or "medium"], halt=halt
-        ):
-            tally.add(outcome)
-    return tally.finish(len(instances))
+    found = tally.instances(scan(paths, recurse=not no_recurse), halt=halt)
+    for outcome in send(
+        peer, found, requestor, priority=_PRIORITIES[PRIORITY.take(priority) or "medium"], halt=halt
+    ):
+        tally.add(outcome)
+    for _ in found:  # what --halt left: it is counted
+        pass
+    return tally.finish()
 
 
 def _peer_and_paths(
@@ -106,19 +101,6 @@ def _peer_and_paths(
     return peer, [Path(word) for word in rest]
 
 
-def _refuse_pem_files(paths: list[Path]) -> None:
-    """Refuse a certificate among the files: `--trust a.crt b.crt` has lost the name of its second option."""
-    for path in paths:
-        if path.suffix.lower() in (".crt", ".pem", ".cer", ".key") and path.is_file():
-            with path.open("rb") as file:
-                if b"-----BEGIN " in file.read(4096):
-                    raise UsageError(
-                        f"`{path}` is a PEM file, not a DICOM file",
-                        f"repeat the option: `--trust {path}`",
-                        slug="usage.pem-as-dicom",
-                    )
-
-
 @dataclass
 class _Tally:
     """What became of everything so far: printed as it comes, summed up at the end."""
@@ -129,7 +111,18 @@ class _Tally:
     counts: Counter[str] = field(default_factory=Counter)
     failed: list[DicomTlsError] = field(default_factory=list)
     passed_over: int = 0
+    wanted: int = 0
     tried: int = 0
+
+    def instances(self, found: Iterable[Instance | Skipped], *, halt: bool) -> Iterator[Instance]:
+        """Yield and count what can be sent; report what cannot; with `halt` nothing is sent after that."""
+        for item in found:
+            if isinstance(item, Skipped):
+                self.skip(item)
+            else:
+                self.wanted += 1
+                if not (halt and self.failed):
+                    yield item
 
     def skip(self, skipped: Skipped) -> None:
         if not skipped.expected:
@@ -177,9 +170,11 @@ class _Tally:
             slug="input.nothing-to-send",
         )
 
-    def finish(self, wanted: int) -> int:
+    def finish(self) -> int:
+        if not self.wanted:
+            raise self.nothing_to_send()
         stored, warned, failed = self.counts["stored"], self.counts["warned"], len(self.failed)
-        not_tried = wanted - self.tried
+        not_tried = self.wanted - self.tried
         parts = [f"{stored} stored", f"{warned} with a warning", f"{failed} failed"]
         parts += [f"{not_tried} not tried"] if not_tried else []
         parts += [f"{self.passed_over} other files passed over"] if self.passed_over else []

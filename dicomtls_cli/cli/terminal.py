@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ import click
 from dicomtls_cli.errors import DicomTlsError, OutputError, printable
 
 _PREFIXES = {"dicomtls.tls": "T", "dicomtls.pki": "T"}
+_NO_STDOUT = "output.standard-output"
 _LEVELS = {logging.DEBUG: "D", logging.WARNING: "W", logging.ERROR: "E"}
 
 
@@ -49,29 +52,27 @@ class Terminal:
     def result(self, text: str) -> None:
         """Print the result for people, a line or several, on stdout."""
         if not self.as_json and self.verbosity >= 0:
-            click.echo(_lines(text), color=self.color)
+            to_stdout(_lines(text), self.color)
 
     def heading(self, text: str) -> None:
         """Print a line that stands out above part of the result."""
         if not self.as_json and self.verbosity >= 0:
-            click.secho(printable(text), bold=True, color=self.color)
+            to_stdout(click.style(printable(text), bold=True), self.color)
 
     def record(self, record: dict[str, Any]) -> None:
         """Print a record of the result for programs: one JSON line on stdout."""
         if self.as_json:
-            click.echo(_json(record))
+            to_stdout(_json(record))
 
     def note(self, text: str) -> None:
         """Say something on stderr that people may want to know."""
         if self.verbosity >= 0:
-            click.echo(_lines(text), err=True, color=self.color)
+            _to_stderr(_lines(text), self.color)
 
     def warning(self, text: str) -> None:
         """Warn on stderr."""
         if self.verbosity >= 0:
-            click.echo(
-                f"{click.style('warning:', fg='yellow')} {printable(text)}", err=True, color=self.color
-            )
+            _to_stderr(f"{click.style('warning:', fg='yellow')} {printable(text)}", self.color)
 
     def error(self, error: DicomTlsError) -> None:
         """Report one failure of several, without ending the command."""
@@ -91,12 +92,36 @@ def error_record(error: DicomTlsError) -> dict[str, Any]:
 
 def report_error(error: DicomTlsError, *, as_json: bool, color: bool | None = None) -> None:
     """Print `error` as an `error:` and a `hint:` line on stderr, or as a JSON record on stdout."""
-    if as_json:
-        click.echo(_json({"ok": False, "error": error_record(error)}))
-        return
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True, color=color)
+    if as_json and error.slug != _NO_STDOUT:
+        # Where stdout is what fails, the words below are all that can be told.
+        with contextlib.suppress(OutputError):
+            to_stdout(_json({"ok": False, "error": error_record(error)}))
+            return
+    _to_stderr(f"{click.style('error:', fg='red', bold=True)} {error.message}", color)
     if error.hint:
-        click.echo(f"{click.style('hint:', fg='cyan')} {error.hint}", err=True, color=color)
+        _to_stderr(f"{click.style('hint:', fg='cyan')} {error.hint}", color)
+
+
+def to_stdout(text: str, color: bool | None = None) -> None:
+    """Print on stdout; raise OutputError where it takes nothing (a full disk, a reader that left)."""
+    try:
+        click.echo(text, color=color)
+    except OSError as error:
+        # What is left in the buffer would fail again when Python exits, with a traceback.
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
+        raise OutputError(
+            f"cannot write to standard output: {error.strerror or error}",
+            "give it a reader that stays, or a file with room; what was done before that is done",
+            slug=_NO_STDOUT,
+        ) from error
+
+
+def _to_stderr(text: str, color: bool | None = None) -> None:
+    with contextlib.suppress(OSError):  # there is nowhere left to complain to; the exit code tells
+        click.echo(text, err=True, color=color)
 
 
 def _lines(text: str) -> str:
@@ -114,7 +139,7 @@ class _ToStderr(logging.Handler):
         if record.levelno == logging.WARNING:
             self._terminal.warning(record.getMessage())
             return
-        click.echo(f"{_prefix(record)}: {printable(record.getMessage())}", err=True)
+        _to_stderr(f"{_prefix(record)}: {printable(record.getMessage())}")
 
 
 class _Lines(logging.Formatter):
@@ -127,9 +152,24 @@ def _prefix(record: logging.LogRecord) -> str:
     return _LEVELS.get(record.levelno) or _PREFIXES.get(record.name, "I")
 
 
+class _LogFile(logging.FileHandler):
+    """A log file that may stop taking lines (a full disk) without stopping what it tells of."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8")
+        self._told = False
+
+    def handleError(self, _record: logging.LogRecord) -> None:
+        """Warn once, where `logging` would print a traceback for every line."""
+        if not self._told:
+            self._told = True
+            why = sys.exc_info()[1]
+            _to_stderr(f"warning: the log file `{printable(self.baseFilename)}` takes no more: {why}")
+
+
 def _log_file_handler(path: Path, level: int) -> logging.Handler:
     try:
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = _LogFile(path)
     except OSError as error:
         raise OutputError(
             f"cannot write the log file `{path}`: {error.strerror}",

@@ -252,9 +252,10 @@ def _tls_cause(error: BaseException, role: Role, owes_certificate: bool) -> Diag
 
 
 def _network_cause(error: BaseException, peer: str) -> DicomTlsError:
-    if isinstance(error, socket.gaierror):
+    if isinstance(error, socket.gaierror | UnicodeError):  # UnicodeError: no name at all, by IDNA's rules
+        reason = error.strerror if isinstance(error, OSError) else "it is not a host name"
         return ConnectionFailed(
-            f"cannot find the host of `{peer}`: {error.strerror}",
+            f"cannot find the host of `{peer}`: {reason}",
             "check the name, or give the address",
             slug="peer.unknown-host",
         )

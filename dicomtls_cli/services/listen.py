@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from dicomtls_cli.errors import ExitCode, OutputError
 
 _BACKLOG = 256
+_MOST_TRIES = 20  # to find a port that is free on every address
 
 
 def listen(hosts: Sequence[str], port: int, family: socket.AddressFamily) -> list[socket.socket]:
@@ -17,9 +19,26 @@ def listen(hosts: Sequence[str], port: int, family: socket.AddressFamily) -> lis
     `port` 0 takes one free port for all of them; `family` AF_INET or AF_INET6 leaves out the other. Raises
     OutputError (exit code 5).
     """
+    try:
+        addresses = _bind_addresses(hosts, family)
+        for _ in range(_MOST_TRIES - 1 if port == 0 else 0):
+            with contextlib.suppress(OSError):  # what was free on one address may be taken on the next
+                return _bind_all(addresses, port)
+        return _bind_all(addresses, port)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise OutputError(
+            f"cannot listen on port {port}: {reason}",
+            "choose another port (below 1024 needs a privilege), or stop what listens there",
+            slug="listen.failed",
+            exit_code=ExitCode.CANNOT_LISTEN,
+        ) from error
+
+
+def _bind_all(addresses: Sequence[tuple[socket.AddressFamily, str]], port: int) -> list[socket.socket]:
     listeners: list[socket.socket] = []
     try:
-        for address_family, address in _bind_addresses(hosts, family):
+        for address_family, address in addresses:
             sock = _bind(address_family, (address, port))
             if sock is None:
                 continue
@@ -27,15 +46,10 @@ def listen(hosts: Sequence[str], port: int, family: socket.AddressFamily) -> lis
             port = port or sock.getsockname()[1]  # a free port, the same for all addresses
         if not listeners:
             raise OSError(errno.EADDRNOTAVAIL, "no such address here")
-    except OSError as error:
+    except OSError:
         for sock in listeners:
             sock.close()
-        raise OutputError(
-            f"cannot listen on port {port}: {error.strerror or error}",
-            "choose another port (below 1024 needs a privilege), or stop what listens there",
-            slug="listen.failed",
-            exit_code=ExitCode.CANNOT_LISTEN,
-        ) from error
+        raise
     return listeners
 
 

@@ -131,14 +131,16 @@ class _Serving:
                 command.sop_class, command.sop_instance, syntax, self.calling_aet, self.called_aet
             )
             status, comment, stored = self._take_in(context_id, named)
-        # Only now, with the instance in its place, does the peer hear that it was stored.
-        self.association.send(context_id, encode(response(command, status, comment)))
-        seconds = time.monotonic() - begun
-        self.report(
-            InstanceReceived(
-                command.sop_class, command.sop_instance, syntax, status, comment, stored, seconds
+        try:
+            # Only now, with the instance in its place, does the peer hear that it was stored.
+            self.association.send(context_id, encode(response(command, status, comment)))
+        finally:  # it is in its place also where the peer did not wait to hear it
+            seconds = time.monotonic() - begun
+            self.report(
+                InstanceReceived(
+                    command.sop_class, command.sop_instance, syntax, status, comment, stored, seconds
+                )
             )
-        )
 
     def _take_in(self, context_id: int, named: Identifiers) -> tuple[int, str, Stored | None]:
         pieces = self.association.receive_data(context_id)

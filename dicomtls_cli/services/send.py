@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import chain
 from typing import IO
 
 from dicomtls_cli.dimse.command import Priority, encode, next_message_id, store_request
 from dicomtls_cli.dimse.status import StatusClass, classify, words
 from dicomtls_cli.errors import AssociationLost, DicomTlsError, ExitCode, InputError
+from dicomtls_cli.services.agenda import Agenda, proposal
 from dicomtls_cli.services.connect import associate
 from dicomtls_cli.services.diagnose import Stage, diagnose
 from dicomtls_cli.services.echo import expect_response
@@ -22,8 +24,7 @@ from dicomtls_cli.services.scan import Instance
 from dicomtls_cli.services.syntax import transfer_syntax
 from dicomtls_cli.tls.policy import Role
 from dicomtls_cli.upperlayer.association import Association
-from dicomtls_cli.upperlayer.negotiation import batches, refused_contexts
-from dicomtls_cli.upperlayer.pdu import PresentationContext
+from dicomtls_cli.upperlayer.negotiation import Proposal, propose, refused_contexts
 
 logger = logging.getLogger("dicomtls.association")
 
@@ -58,7 +59,7 @@ class Outcome:
 
 def send(
     peer: Peer,
-    instances: Sequence[Instance],
+    instances: Iterable[Instance],
     requestor: Requestor,
     *,
     priority: Priority = Priority.MEDIUM,
@@ -67,21 +68,17 @@ def send(
     """Send `instances` to `peer` and yield what became of each, in the order they are sent.
 
     Each is proposed exactly as it is stored; more than 128 presentation contexts take further associations.
-    After a lost association the rest goes over a new one, unless two in a row stored nothing. `halt` ends
-    with the first failure; what was not tried is then not yielded. Raises DicomTlsError when the very first
-    association does not come about.
+    `instances` may still be looked for while the first are sent. After a lost association the rest goes over
+    a new one, unless two in a row stored nothing. `halt` ends with the first failure; what was not tried is
+    then not yielded. Raises DicomTlsError when the very first association does not come about.
     """
-    by_context = dict.fromkeys((i.sop_class, i.transfer_syntax) for i in instances)
-    sender = _Sender(peer, requestor, priority)
+    sender = _Sender(peer, requestor, priority, Agenda(instances))
     try:
-        for contexts in batches((sop_class, (syntax,)) for sop_class, syntax in by_context):
-            pairs = {(context.abstract_syntax, context.transfer_syntaxes[0]) for context in contexts}
-            batch = [i for i in instances if (i.sop_class, i.transfer_syntax) in pairs]
-            for outcome in sender.send_batch(contexts, batch):
-                yield outcome
-                if halt and not outcome.is_stored:
-                    sender.close()
-                    return
+        for outcome in sender.outcomes():
+            yield outcome
+            if halt and not outcome.is_stored:
+                break
+        sender.close()
     finally:
         sender.abandon()
 
@@ -89,66 +86,63 @@ def send(
 class _Sender:
     """The associations of one `send`, one after the other."""
 
-    def __init__(self, peer: Peer, requestor: Requestor, priority: Priority) -> None:
+    def __init__(self, peer: Peer, requestor: Requestor, priority: Priority, agenda: Agenda) -> None:
         self.peer = peer
         self.requestor = requestor
         self.priority = priority
+        self.agenda = agenda
         self.association: Association | None = None
-        self.context_ids: dict[tuple[str, str], int] = {}
+        self.context_ids: dict[Proposal, int] = {}
+        self.refused: dict[Proposal, str] = {}
+        self.proposed: frozenset[Proposal] = frozenset()  # by the association that is open, if one is
         self.has_connected = False
+        self.has_stored = False
         self.fruitless = 0
         self.message_id = 0
 
-    def send_batch(
-        self, contexts: tuple[PresentationContext, ...], batch: Sequence[Instance]
-    ) -> Iterator[Outcome]:
-        """Send a batch that fits one set of presentation contexts, reconnecting where it must."""
-        position = 0
-        while position < len(batch):
-            try:
-                refused = self._open(contexts)
-            except DicomTlsError as error:
-                if not self.has_connected:
-                    raise
-                yield from (_failed(instance, error) for instance in batch[position:])
-                return
-            stored = False
-            while position < len(batch) and self.association is not None:
-                outcome = self._send_one(self.association, batch[position], refused)
-                position += 1
-                stored = stored or outcome.is_stored
-                yield outcome
-                if not self.association.is_open:
-                    self.association = None
-                    self.fruitless = 0 if stored else self.fruitless + 1
-                    if self.fruitless >= _FRUITLESS and outcome.error is not None:
-                        yield from (_failed(instance, outcome.error) for instance in batch[position:])
-                        return
-            self.close()
+    def outcomes(self) -> Iterator[Outcome]:
+        """Send one instance after the other, over a new association wherever one is needed."""
+        while (instance := self.agenda.next(self.proposed)) is not None:
+            if proposal(instance) not in self.proposed:
+                try:
+                    self._reopen(instance)
+                except DicomTlsError as error:
+                    if not self.has_connected:
+                        raise
+                    yield from self._give_up(error, instance)
+                    return
+            outcome = self._send_one(instance)
+            yield outcome
+            if self.association is not None and not self.association.is_open:
+                self.close()
+                self.fruitless = 0 if self.has_stored else self.fruitless + 1
+                if self.fruitless >= _FRUITLESS and outcome.error is not None:
+                    yield from self._give_up(outcome.error)
+                    return
 
-    def _open(self, contexts: tuple[PresentationContext, ...]) -> dict[tuple[str, str], str]:
-        """Open an association that proposes `contexts`; return why which of them are refused, in words."""
+    def _give_up(self, error: DicomTlsError, *unsent: Instance) -> Iterator[Outcome]:
+        return (_failed(instance, error) for instance in chain(unsent, self.agenda.rest()))
+
+    def _reopen(self, instance: Instance) -> None:
+        """Open an association that proposes what `instance` and those known ahead need."""
+        self.close()
+        contexts = propose(self.agenda.proposals(instance))
         self.association, request, accept, _ = associate(self.peer, contexts, self.requestor)
-        self.has_connected = True
-        granted = self.association.contexts
-        self.context_ids = {(c.abstract_syntax, c.transfer_syntax): number for number, c in granted.items()}
-        proposed = {context.context_id: context for context in contexts}
-        return {
-            (proposed[number].abstract_syntax, proposed[number].transfer_syntaxes[0]): reason
-            for number, reason in refused_contexts(request, accept).items()
-        }
+        self.has_connected, self.has_stored = True, False
+        proposed = {c.context_id: (c.abstract_syntax, c.transfer_syntaxes) for c in contexts}
+        self.context_ids = {proposed[number]: number for number in self.association.contexts}
+        self.refused = {proposed[n]: reason for n, reason in refused_contexts(request, accept).items()}
+        self.proposed = frozenset(proposed.values())
 
-    def _send_one(
-        self, association: Association, instance: Instance, refused: dict[tuple[str, str], str]
-    ) -> Outcome:
-        pair = (instance.sop_class, instance.transfer_syntax)
-        if pair in refused:
-            return _failed(instance, _no_context(instance, refused[pair]))
+    def _send_one(self, instance: Instance) -> Outcome:
+        reason = self.refused.get(proposal(instance))
+        if reason is not None:
+            return _failed(instance, _no_context(instance, reason))
         begun = time.monotonic()
         try:
             with instance.path.open("rb", buffering=0) as file:
                 data, length = _data_set(file, instance)
-                status, comment = self._store(association, instance, data, length)
+                status, comment = self._store(instance, data, length)
         except DicomTlsError as error:
             found = error
             if isinstance(error, AssociationLost):
@@ -164,6 +158,7 @@ class _Sender:
             return _failed(instance, _unreadable(instance, error))
         seconds = time.monotonic() - begun
         if classify(status) in (StatusClass.SUCCESS, StatusClass.WARNING):
+            self.has_stored = True
             return Outcome(instance, status, None, seconds, length)
         failure = DicomTlsError(
             f"the peer did not store `{instance.path}`: {words(status, comment)}",
@@ -173,16 +168,17 @@ class _Sender:
         )
         return Outcome(instance, status, failure, seconds, length)
 
-    def _store(
-        self, association: Association, instance: Instance, data: IO[bytes], length: int
-    ) -> tuple[int, str]:
-        context_id = self.context_ids[instance.sop_class, instance.transfer_syntax]
+    def _store(self, instance: Instance, data: IO[bytes], length: int) -> tuple[int, str]:
+        association = self.association
+        assert association is not None
+        context_id = self.context_ids[proposal(instance)]
         self.message_id = next_message_id(self.message_id)
         request = store_request(self.message_id, instance.sop_class, instance.sop_instance, self.priority)
         if logger.isEnabledFor(logging.INFO):
             logger.info("Sending file: %s", instance.path)
             logger.info("Sending Store Request (MsgID %d, %s)", self.message_id, modality(instance.sop_class))
         association.send(context_id, encode(request), data, length)
+        self.agenda.look_further()  # the peer works, and we have time
         response = expect_response(association, context_id, self.message_id)
         assert response.status is not None
         if logger.isEnabledFor(logging.INFO):
@@ -192,7 +188,7 @@ class _Sender:
 
     def close(self) -> None:
         """Release the association in order; one that cannot be released any more is just closed."""
-        association, self.association = self.association, None
+        association, self.association, self.proposed = self.association, None, frozenset()
         if association is None or not association.is_open:
             return
         try:

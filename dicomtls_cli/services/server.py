@@ -38,6 +38,7 @@ logger = logging.getLogger("dicomtls.association")
 
 _WAITING = 900  # connections without a first byte, below the usual limit of 1024 file descriptors
 _GRACE = 10.0  # seconds that transfers in flight get to finish after `stop`
+_PARTING = 1.0  # seconds that cut off transfers get to remove what they had begun
 _TICK = 0.25  # seconds between two looks at the deadlines of silent connections
 
 
@@ -70,20 +71,26 @@ class _Connection:
     client: Client
     begun: float = field(default_factory=time.monotonic)
     has_association: bool = False
+    association: Association | None = None
+
+    @property
+    def takes_slot(self) -> bool:
+        """Whether it counts against `max_associations`: not while it only waits for the peer to leave."""
+        return self.has_association and (self.association is None or self.association.is_open)
 
 
 class StorageServer:
     """An SCP for C-STORE and C-ECHO over TLS (or plain), for any number of associations at once.
 
-    `on_event` is called from the threads of the associations. `start` binds; `run` serves until `stop`. As a
-    context manager it serves in a thread of its own.
+    `on_event` is called from the threads of the associations; what it raises is logged. `start` binds; `run`
+    serves until `stop`. As a context manager it serves in a thread of its own.
     """
 
     def __init__(
         self, options: ServerOptions, on_event: Callable[[Event], None] = lambda event: None
     ) -> None:
         self.options = options
-        self.on_event = on_event
+        self._on_event = on_event
         self.addresses: list[tuple[str, int]] = []
         self._storage = None if options.output is None else Storage(options.output)
         self._listeners: list[socket.socket] = []
@@ -101,7 +108,11 @@ class StorageServer:
 
     def start(self) -> None:
         """Bind and listen; `addresses` then tells where. Raises OutputError (exit code 5)."""
-        self._listeners = listen(self.options.hosts, self.options.port, self.options.family)
+        try:
+            self._listeners = listen(self.options.hosts, self.options.port, self.options.family)
+        except BaseException:
+            self._close_listeners()
+            raise
         for listener in self._listeners:
             listener.setblocking(False)
             host, port = listener.getsockname()[:2]
@@ -156,13 +167,25 @@ class StorageServer:
         self._waiting.clear()
         self._selector.close()
         self._wake_reader.close()
+        self._wake_writer.close()
 
     def _drain(self) -> None:
-        deadline = time.monotonic() + _GRACE
+        self._await_idle(_GRACE)
+        self.abort()
+        self._await_idle(_PARTING)
+
+    def _await_idle(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
         with self._idle:
             while self._serving and (remaining := deadline - time.monotonic()) > 0:
                 self._idle.wait(remaining)
-        self.abort()
+
+    def _tell(self, event: Event) -> None:
+        """Report `event`; whoever cannot listen any more (a closed pipe) must not end the service."""
+        try:
+            self._on_event(event)
+        except Exception as error:
+            logger.error("an event could not be reported: %s: %s", type(error).__name__, error)
 
     # ------------------------------------------------------------------ connections before their thread
 
@@ -197,7 +220,7 @@ class StorageServer:
         self._selector.unregister(sock)
         sock.close()
         error = AssociationLost(f"dropped `{client.address}`: {why}", slug="peer.silent")
-        self.on_event(Refused(client, error))
+        self._tell(Refused(client, error))
 
     def _hand_over(self, sock: socket.socket) -> None:
         client, _ = self._waiting.pop(sock)
@@ -206,7 +229,14 @@ class StorageServer:
         self._make_slot()
         with self._lock:
             self._serving.add(connection)
-        threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+        try:
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+        except RuntimeError:  # this machine has no more threads: one connection less, not the end
+            with self._lock:
+                self._serving.discard(connection)
+            sock.close()
+            error = AssociationLost(f"dropped `{client.address}`: no more threads", slug="unexpected")
+            self._tell(Refused(client, error))
 
     def _make_slot(self) -> None:
         """Cut off the oldest connection without an association where too many have none."""
@@ -249,7 +279,7 @@ class StorageServer:
         def report(instance: InstanceReceived) -> None:
             nonlocal count
             count += 1
-            self.on_event(Received(client, instance))
+            self._tell(Received(client, instance))
 
         try:
             request = association.await_request()
@@ -260,21 +290,25 @@ class StorageServer:
             rejection = self._judge(connection, request)
             if rejection is not None:
                 association.reject(rejection)
-                self.on_event(Refused(client, _rejected(client, rejection)))
+                self._tell(Refused(client, _rejected(client, rejection)))
                 return
             association.accept(request, answer(request, options.rules, options.maximum_length))
+            connection.association = association
             opened = True
             logger.info("Association Acknowledged (Max Send PDV: %d)", association.max_send_pdv)
-            self.on_event(Opened(client))
+            self._tell(Opened(client))
             serve(association, request.calling_ae, request.called_ae, self._receive, report)
-            self.on_event(Closed(client, count, time.monotonic() - begun, None))
-        except AssociationLost as error:
+            self._tell(Closed(client, count, time.monotonic() - begun, None))
+        except Exception as error:
             stage = Stage.DIMSE if opened else Stage.ASSOCIATION
-            found = diagnose(error, role=Role.ACCEPTOR, stage=stage, peer=client.address)
-            event = (
-                Closed(client, count, time.monotonic() - begun, found) if opened else Refused(client, found)
-            )
-            self.on_event(event)
+            if isinstance(error, AssociationLost):
+                found = diagnose(error, role=Role.ACCEPTOR, stage=stage, peer=client.address)
+            else:  # a defect: this peer is told, the others notice nothing
+                logger.exception("the association of %s failed", client.address)
+                association.abort()
+                found = DicomTlsError(f"`{client.address}`: unexpected {error!r}", slug="unexpected")
+            seconds = time.monotonic() - begun
+            self._tell(Closed(client, count, seconds, found) if opened else Refused(client, found))
         finally:
             association.close()
 
@@ -303,7 +337,7 @@ class StorageServer:
         else:
             found = diagnose(error, role=Role.ACCEPTOR, stage=Stage.TLS, peer=client.address)
         # First the log, then the linger: the peer may take its time to leave.
-        self.on_event(Refused(client, found))
+        self._tell(Refused(client, found))
         lingering_close(connection.sock)
 
     def _judge(self, connection: _Connection, request: AssociateRequest) -> AssociateReject | None:
@@ -318,7 +352,7 @@ class StorageServer:
             except DicomTlsError:
                 return AssociateReject(1, 1, reason)
         with self._lock:
-            if sum(c.has_association for c in self._serving) >= self.options.max_associations:
+            if sum(c.takes_slot for c in self._serving) >= self.options.max_associations:
                 return AssociateReject(2, 3, 2)
             connection.has_association = True
         return None

@@ -7,7 +7,6 @@ the output directory.
 from __future__ import annotations
 
 import contextlib
-import errno
 import filecmp
 import hashlib
 import itertools
@@ -35,10 +34,12 @@ _HEAD_LIMIT = 1 << 20  # bytes of a data set looked through for the values of it
 _ODD_HEAD = 64 * 1024  # bytes that pydicom is shown of a data set our own reader cannot make out
 _FILE_MODE = 0o640
 _FOLDER_MODE = 0o750
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+_MOST_TRIES = 1000  # to make a file that nobody else has or removes
 
-_UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
+_UNSAFE = re.compile(r"[^A-Za-z0-9-]+")
+_SAFE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
+# What Windows takes for a device, and our own word for an empty text.
+_RESERVED_NAME = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d|unknown)(?:\..*)?", re.IGNORECASE)
 
 
 class UnreadableHead(Exception):
@@ -50,7 +51,7 @@ class UidMismatch(Exception):
 
 
 class NoRoom(Exception):
-    """The file system took no more (full, quota, file size, input/output error) or is gone."""
+    """The file system takes no more: full, quota, file size, input/output error, read-only, gone."""
 
 
 @dataclass(frozen=True)
@@ -93,15 +94,15 @@ class Incoming(Protocol):
 def safe_component(text: str) -> str:
     """Return `text` as one component of a path: letters, digits, dots and dashes, never hidden or `..`.
 
-    A valid UID stays as it is; anything else gets a digest at its end, so that different texts stay apart.
-    An empty text becomes `unknown`.
+    A valid UID, or any other text that is such a component, stays as it is; what has to be changed gets a
+    digest at its end, so that different texts stay apart. An empty text becomes `unknown`.
     """
     if not text:
         return "unknown"
-    if _SAFE_NAME.fullmatch(text):
+    if _SAFE_NAME.fullmatch(text) and not _RESERVED_NAME.fullmatch(text):
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return f"{_UNSAFE.sub('_', text).strip('._-')[:40] or 'unnamed'}_{digest}"
+    return f"{_UNSAFE.sub('_', text).strip('_-')[:40] or 'unnamed'}_{digest}"
 
 
 class Storage:
@@ -138,9 +139,10 @@ class Storage:
 
     def receive(self, identifiers: Identifiers) -> Incoming:
         """Begin to take an instance in. Raises NoRoom."""
-        return _IncomingFile(self, identifiers, self._new_part())
+        return _IncomingFile(self, identifiers, self.new_part())
 
-    def _new_part(self) -> Path:
+    def new_part(self) -> Path:
+        """Return a name in `.incoming` that this object did not give before."""
         return self._incoming / f"{os.getpid()}-{next(self._numbers)}.part"
 
     def path_for(self, study_instance: str, sop_instance: str) -> Path:
@@ -159,7 +161,7 @@ class _IncomingFile:
         self._values: dict[int, str] | None = None
         self._need = 0
         self._length = 0
-        self._file = self._open()
+        self._is_done = False
         self._meta = encode_meta(
             sop_class=identifiers.sop_class,
             sop_instance=identifiers.sop_instance,
@@ -170,21 +172,34 @@ class _IncomingFile:
             sending_ae=identifiers.calling_aet,
             receiving_ae=identifiers.called_aet,
         )
+        self._file = self._open()
         self._write(self._meta)
 
     def _open(self) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+        flags = (
+            os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        )
         try:
-            try:
-                file = os.open(self._part, flags, _FILE_MODE)
-            except FileNotFoundError:  # the directory was removed under us: it may be made again
-                self._part.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
-                file = os.open(self._part, flags, _FILE_MODE)
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            return file
+            for _ in range(_MOST_TRIES):
+                try:
+                    file = os.open(self._part, flags, _FILE_MODE)
+                except FileExistsError:  # of a process with the same id, in another container
+                    self._part = self._storage.new_part()
+                    continue
+                except FileNotFoundError:  # the directory was removed under us: it may be made again
+                    self._part.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+                    continue
+                if fcntl is not None:
+                    with contextlib.suppress(
+                        OSError
+                    ):  # a file system without locks: no orphan is removed either
+                        fcntl.flock(file, fcntl.LOCK_EX)
+                if os.fstat(file).st_nlink:
+                    return file
+                os.close(file)  # a process that just starts took it for an orphan, before it was locked
         except OSError as error:
             raise NoRoom(f"cannot write to {self._part.parent}: {error.strerror}") from error
+        raise NoRoom(f"cannot make a file in {self._part.parent}")
 
     def write(self, piece: memoryview) -> None:
         """Append a piece. Raises NoRoom, UnreadableHead or UidMismatch; nothing is left behind then."""
@@ -205,19 +220,23 @@ class _IncomingFile:
             target.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
             replaced = target.is_file()
             identical = replaced and filecmp.cmp(self._part, target, shallow=False)
+            if fcntl is None:  # there is no lock to keep, and Windows renames no open file
+                self._close()
             self._part.replace(target)
         except OSError as error:
             self.discard()
             raise NoRoom(f"cannot write {target}: {error.strerror}") from error
+        self._is_done = True
         self._close()
         return Stored(target, self._length, replaced, identical)
 
     def discard(self) -> None:
-        """Remove the part."""
-        if self._file >= 0:
+        """Remove the part, unless it was committed."""
+        self._close()
+        if not self._is_done:
+            self._is_done = True
             with contextlib.suppress(OSError):
                 self._part.unlink()
-            self._close()
 
     def _close(self) -> None:
         if self._file >= 0:
@@ -231,9 +250,7 @@ class _IncomingFile:
                 view = view[os.write(self._file, view) :]
         except OSError as error:
             self.discard()
-            if error.errno in _NO_ROOM:
-                raise NoRoom(f"cannot write to {self._part.parent}: {error.strerror}") from error
-            raise
+            raise NoRoom(f"cannot write to {self._part.parent}: {error.strerror}") from error
 
     def _read_head(self, *, complete: bool) -> None:
         try:
@@ -247,7 +264,8 @@ class _IncomingFile:
         if need:
             if len(self._head) >= _HEAD_LIMIT:
                 raise UnreadableHead("no Study Instance UID in the first MiB")
-            self._need = max(need, 4 * len(self._head))
+            # What the peer's lengths ask for does not decide how much is kept.
+            self._need = min(max(need, 4 * len(self._head)), _HEAD_LIMIT)
             return
         named = self._identifiers
         for tag, said in ((SOP_CLASS, named.sop_class), (SOP_INSTANCE, named.sop_instance)):
@@ -259,9 +277,12 @@ class _IncomingFile:
     def _ask_pydicom(self, reason: HeadError) -> Mapping[int, str]:
         """Let pydicom look at a head that is not as its transfer syntax says."""
         try:
-            return ask_pydicom(BytesIO(self._meta + self._head), _WANTED)
+            values = ask_pydicom(BytesIO(self._meta + self._head), _WANTED)
         except HeadError:
+            values = {}
+        if STUDY_INSTANCE not in values:  # pydicom makes something of any bytes
             raise UnreadableHead(str(reason)) from reason
+        return values
 
 
 class Ignored:

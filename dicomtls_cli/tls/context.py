@@ -11,6 +11,7 @@ import hashlib
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from dicomtls_cli.errors import printable
@@ -26,6 +27,7 @@ _VERIFY_MODES = {
 }
 
 
+_DH_GROUP = Path(__file__).with_name("ffdhe2048.pem")
 _APPLICATION_VERIFICATION = 50  # X509_V_ERR_APPLICATION_VERIFICATION
 
 
@@ -65,6 +67,8 @@ def server_context(policy: TlsPolicy) -> ssl.SSLContext:
     _configure(context, policy)
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
     context.num_tickets = 0
+    if any(name.startswith("DHE-") for name in policy.tls12_suites):
+        context.load_dh_params(str(_DH_GROUP))  # without a group the suites are listed, and never agreed on
     return context
 
 
