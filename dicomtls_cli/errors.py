@@ -34,9 +34,11 @@ def printable(text: str, limit: int = 500) -> str:
     `text` may come from a peer or from a file name. The result holds no control, format, surrogate or
     line-separating character and at most `limit` characters.
     """
-    shown = "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
-    )
+    shown = text
+    if not text.isprintable():
+        shown = "".join(
+            c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+        )
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 

@@ -195,6 +195,8 @@ class _Reporter:
         self._has_reader = True
 
     def __call__(self, event: Event) -> None:
+        if self._terminal.verbosity < 0 and not self._terminal.as_json:
+            return
         time = datetime.now().astimezone().isoformat(timespec="milliseconds")
         with self._lock:
             if not self._has_reader:

@@ -6,10 +6,17 @@ import warnings
 from typing import BinaryIO
 
 from dicomtls_cli.services.head import HeadError
+from dicomtls_cli.services.syntax import transfer_syntax as encoding_of
 
 
-def ask_pydicom(file: BinaryIO, wanted: frozenset[int]) -> dict[int, str]:
-    """Return the text of the `wanted` tags that the DICOM file `file` has; raise HeadError where it cannot."""
+def ask_pydicom(file: BinaryIO, wanted: frozenset[int], transfer_syntax: str) -> dict[int, str]:
+    """Return the text of the `wanted` tags that the DICOM file `file` has, which may be cut off somewhere.
+
+    `transfer_syntax` is its data set's. Raises HeadError where pydicom cannot read it, and for a deflated
+    data set: that would be inflated whole, however large it gets.
+    """
+    if encoding_of(transfer_syntax).deflated:
+        raise HeadError("a deflated data set is read by one rule only")
     import pydicom
 
     try:

@@ -89,15 +89,18 @@ class _Demo:
         self.run("", line)
 
     def _run(self, line: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(  # noqa: S603 - our own command, words of our own
-            [sys.executable, "-m", "dicomtls_cli", *shlex.split(line)],
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_LIMIT,
-            check=False,
-        )
+        try:
+            return subprocess.run(  # noqa: S603 - our own command, words of our own
+                [sys.executable, "-m", "dicomtls_cli", *shlex.split(line)],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_LIMIT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise DemoFailed(f"`dicomtls {line}`", f"did not end within {_LIMIT:g} s") from None
 
     @contextlib.contextmanager
     def receiver(self) -> Iterator[Step]:

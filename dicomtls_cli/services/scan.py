@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 from dicomtls_cli.errors import DicomTlsError, InputError
@@ -56,27 +57,36 @@ def scan(paths: Iterable[Path], *, recurse: bool = True) -> Iterator[Instance | 
     Hidden files and folders inside folders are passed over; `recurse` descends into folders in folders.
     """
     for path in paths:
-        if path.is_dir():
+        try:
+            is_folder = path.is_dir()
+        except OSError:  # too long, or behind a folder that is shut: reading it says which
+            is_folder = False
+        if is_folder:
             yield from _scan_folder(path, recurse)
         else:
             yield read_instance(path, named=True)
 
 
 def _scan_folder(folder: Path, recurse: bool) -> Iterator[Instance | Skipped]:
-    try:
-        with os.scandir(folder) as entries:
-            found = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
-    except OSError as error:
-        yield Skipped(folder, _unreadable(folder, error), expected=True)
-        return
-    for entry in found:
-        path = Path(entry.path)
-        # A link to a folder may lead back up: only real folders are descended into.
-        if entry.is_dir(follow_symlinks=False):
-            if recurse:
-                yield from _scan_folder(path, recurse)
-        elif entry.is_file():
-            yield read_instance(path)
+    pending: list[os.DirEntry[str] | Path] = [folder]  # no recursion: folders can be deeper than the stack
+    while pending:
+        found = pending.pop()
+        path = Path(found)
+        try:
+            if isinstance(found, Path) or found.is_dir(follow_symlinks=False):
+                # A link to a folder may lead back up: only real folders are descended into.
+                if recurse or found is folder:
+                    pending += _listed(path)
+            elif found.is_file():
+                yield read_instance(path)
+        except OSError as error:
+            yield Skipped(path, _unreadable(path, error), expected=True)
+
+
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
+    """Return what is in `folder` and not hidden, the last name first."""
+    with os.scandir(folder) as entries:
+        return sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name, reverse=True)
 
 
 def read_instance(path: Path, *, named: bool = False) -> Instance | Skipped:
@@ -146,9 +156,12 @@ def _ask_pydicom(path: Path, size: int, meta: FileMeta | NeedMore, reason: str) 
         return Skipped(path, _broken(path, reason), expected=True)
     try:
         with path.open("rb") as file:
-            values = ask_pydicom(file, _WANTED)
+            head = BytesIO(file.read(_HEAD_LIMIT))  # what a length in it says is not followed any further
+        values = ask_pydicom(head, _WANTED, meta.transfer_syntax)
     except HeadError as error:
         return Skipped(path, _broken(path, f"{reason}; {error}"), expected=True)
+    if SOP_INSTANCE not in values:  # pydicom makes something of any bytes
+        return Skipped(path, _broken(path, reason), expected=True)
     return _instance(path, size, meta, values)
 
 

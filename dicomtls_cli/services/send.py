@@ -98,6 +98,7 @@ class _Sender:
         self.has_connected = False
         self.has_stored = False
         self.fruitless = 0
+        self.lost: DicomTlsError | None = None  # why the association ended, where we did not end it
         self.message_id = 0
 
     def outcomes(self) -> Iterator[Outcome]:
@@ -115,13 +116,17 @@ class _Sender:
             yield outcome
             if self.association is not None and not self.association.is_open:
                 self.close()
+                lost, self.lost = self.lost, None
+                if lost is None:  # we ended it, for a file that could not be read on: no fault of the peer's
+                    continue
                 self.fruitless = 0 if self.has_stored else self.fruitless + 1
-                if self.fruitless >= _FRUITLESS and outcome.error is not None:
-                    yield from self._give_up(outcome.error)
+                if self.fruitless >= _FRUITLESS:
+                    yield from self._give_up(lost)
                     return
 
     def _give_up(self, error: DicomTlsError, *unsent: Instance) -> Iterator[Outcome]:
-        return (_failed(instance, error) for instance in chain(unsent, self.agenda.rest()))
+        everything = chain(unsent, self.agenda.rest())
+        return (_failed(instance, _not_sent(instance, error)) for instance in everything)
 
     def _reopen(self, instance: Instance) -> None:
         """Open an association that proposes what `instance` and those known ahead need."""
@@ -146,13 +151,8 @@ class _Sender:
         except DicomTlsError as error:
             found = error
             if isinstance(error, AssociationLost):
-                found = diagnose(error, role=Role.REQUESTOR, stage=Stage.DIMSE, peer=str(self.peer))
-                found = type(found)(
-                    f"`{instance.path}` was not stored: {found.message}",
-                    found.hint,
-                    slug=found.slug,
-                    exit_code=found.exit_code,
-                )
+                self.lost = diagnose(error, role=Role.REQUESTOR, stage=Stage.DIMSE, peer=str(self.peer))
+                found = _not_sent(instance, self.lost, "stored")
             return Outcome(instance, None, found, time.monotonic() - begun, 0)
         except OSError as error:
             return _failed(instance, _unreadable(instance, error))
@@ -233,6 +233,15 @@ def _data_set(file: IO[bytes], instance: Instance) -> tuple[IO[bytes], int]:
 
 def _failed(instance: Instance, error: DicomTlsError) -> Outcome:
     return Outcome(instance, None, error, 0.0, 0)
+
+
+def _not_sent(instance: Instance, cause: DicomTlsError, what: str = "sent") -> DicomTlsError:
+    return DicomTlsError(
+        f"`{instance.path}` was not {what}: {cause.message}",
+        cause.hint,
+        slug=cause.slug,
+        exit_code=cause.exit_code,
+    )
 
 
 def _no_context(instance: Instance, reason: str) -> DicomTlsError:

@@ -277,7 +277,7 @@ class _IncomingFile:
     def _ask_pydicom(self, reason: HeadError) -> Mapping[int, str]:
         """Let pydicom look at a head that is not as its transfer syntax says."""
         try:
-            values = ask_pydicom(BytesIO(self._meta + self._head), _WANTED)
+            values = ask_pydicom(BytesIO(self._meta + self._head), _WANTED, self._identifiers.transfer_syntax)
         except HeadError:
             values = {}
         if STUDY_INSTANCE not in values:  # pydicom makes something of any bytes

@@ -70,5 +70,6 @@ def instance(file: Path | BytesIO) -> pydicom.Dataset:
 
 
 def sop_instance(path: Path) -> str:
-    """Return the SOP Instance UID of the data set, which is what is sent and stored under."""
-    return str(pydicom.dcmread(path, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)
+    """Return the SOP Instance UID a file is sent under: the data set's, or else the file meta's."""
+    found = pydicom.dcmread(path, specific_tags=["SOPInstanceUID"])
+    return str(found.get("SOPInstanceUID") or found.file_meta.MediaStorageSOPInstanceUID)

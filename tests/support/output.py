@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import IO
 
-LIMIT = 60.0
+LIMIT = 30.0
 
 
 class Output:
@@ -57,6 +57,6 @@ class Output:
                     raise AssertionError(f"{what} without a line with {wanted!r}, after:\n{told}")
 
     def close(self) -> None:
-        """Read what is left; the process has to have ended."""
+        """Read what is left; the process has to have ended. Harmless when done again."""
         self._thread.join()
         self._stream.close()

@@ -190,8 +190,8 @@ class _Player:
         except BaseException as error:
             self._failures.append(error)
 
-    def join(self) -> None:
-        self._thread.join(LIMIT)
+    def join(self, seconds: float = LIMIT) -> None:
+        self._thread.join(seconds)
         assert not self._thread.is_alive(), "the scripted peer is still at it"
         if self._failures:
             raise self._failures[0]
@@ -226,13 +226,20 @@ def listening(*scripts: Callable[[Scripted], None]) -> Iterator[int]:
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(LIMIT)
+        port = listener.getsockname()[1]
 
         def play() -> None:
-            for script in scripts:
-                sock, _ = listener.accept()
-                with sock:
-                    script(Scripted(sock))
+            with listener:  # whoever dials after the last script, or after a failed one, is not kept waiting
+                for script in scripts:
+                    sock, _ = listener.accept()
+                    with sock:
+                        script(Scripted(sock))
 
         player = _Player(play)
-        yield listener.getsockname()[1]
+        try:
+            yield port
+        except BaseException:
+            with contextlib.suppress(Exception):  # the failure of the test itself tells more
+                player.join(seconds=0)
+            raise
         player.join()
