@@ -215,9 +215,10 @@ def _line(event: Event) -> str:
     who = _who(event.client)
     match event:
         case Refused(error=error):
-            shown = f" (certificate SHA-256 {_fingerprint(event.client)})" if event.client.certificate else ""
+            cause = error.message.partition(f"`{event.client.address}`: ")[2] or error.message
+            shown = f" ({_certificate(event.client)})" if event.client.certificate else ""
             hint = f"; {error.hint}" if error.hint else ""
-            return f"refused {who}: {error.message}{shown}{hint}"
+            return f"refused {who}: {cause}{shown}{hint}"
         case Opened():
             return f"opened {who}, {_security(event.client)}"
         case Received(instance=received):
@@ -229,7 +230,7 @@ def _line(event: Event) -> str:
             return f"stored {who}: {where} {stored.length} bytes in {received.seconds:.3f} s{how}"
         case Closed(error=error, instances=count, seconds=seconds):
             end = "released" if error is None else f"lost ({error.message})"
-            return f"{end} {who} after {count} instances and {seconds:.1f} s"
+            return f"{end} {who} after {count} instance{'' if count == 1 else 's'} and {seconds:.1f} s"
 
 
 def _record(event: Event) -> dict[str, Any]:
@@ -240,6 +241,7 @@ def _record(event: Event) -> dict[str, Any]:
         "calling_aet": printable(client.calling_aet),
         "called_aet": printable(client.called_aet),
         "tls": client.tls and {"version": client.tls.version, "cipher": client.tls.cipher},
+        "certificate_subject": client.subject or None,
         "certificate_sha256": _fingerprint(client) or None,
     }
     match event:
@@ -278,8 +280,13 @@ def _who(client: Client) -> str:
 def _security(client: Client) -> str:
     if client.tls is None:
         return "no TLS"
-    shown = f"certificate SHA-256 {_fingerprint(client)}" if client.certificate else "no certificate"
-    return f"{client.tls.version} {client.tls.cipher}, {shown}"
+    return f"{client.tls.version} {client.tls.cipher}, {_certificate(client)}"
+
+
+def _certificate(client: Client) -> str:
+    if not client.certificate:
+        return "no certificate"
+    return f"certificate {client.subject}, SHA-256 {_fingerprint(client)}"
 
 
 def _fingerprint(client: Client) -> str:

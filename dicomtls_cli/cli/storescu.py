@@ -161,9 +161,7 @@ class _Tally:
             self.terminal.error(error)
 
     def nothing_to_send(self) -> DicomTlsError:
-        looked = (
-            f"{self.passed_over} other files were passed over" if self.passed_over else "nothing was found"
-        )
+        looked = _other_files(self.passed_over) if self.passed_over else "nothing was found"
         return InputError(
             f"there is no DICOM file to send: {looked}",
             "name DICOM files, or folders of them",
@@ -177,7 +175,7 @@ class _Tally:
         not_tried = self.wanted - self.tried
         parts = [f"{stored} stored", f"{warned} with a warning", f"{failed} failed"]
         parts += [f"{not_tried} not tried"] if not_tried else []
-        parts += [f"{self.passed_over} other files passed over"] if self.passed_over else []
+        parts += [_other_files(self.passed_over)] if self.passed_over else []
         self.terminal.result(f"{self.peer}: {', '.join(parts)}")
         code = self._exit_code(stored + warned)
         self.terminal.record(
@@ -200,3 +198,7 @@ class _Tally:
             return int(ExitCode.PARTIAL)
         codes = {error.exit_code for error in self.failed if error.exit_code != ExitCode.INPUT}
         return int(codes.pop() if len(codes) == 1 else ExitCode.STATUS if codes else ExitCode.INPUT)
+
+
+def _other_files(count: int) -> str:
+    return f"{count} other file{'' if count == 1 else 's'} passed over"

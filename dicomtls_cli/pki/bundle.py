@@ -97,6 +97,6 @@ def _describe(der: bytes) -> BundledCertificate:
             certificate = x509.load_der_x509_certificate(der)
             not_after = certificate.not_valid_after_utc
             subject = certificate.subject.rfc4514_string()
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         pass  # OpenSSL could parse it, so it stays; the comment says that it is odd
     return BundledCertificate(der, subject, not_after, hashlib.sha256(der).hexdigest())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dicomtls_cli.errors import UsageError
+from dicomtls_cli.errors import UsageError, printable
 
 EXAMPLE = "/C=BE/O=Hospital/CN=localhost"
 
@@ -135,3 +136,17 @@ def _part(kind: str, value: str) -> SubjectPart:
 
 def _invalid(message: str, hint: str) -> UsageError:
     return UsageError(message, hint, slug="usage.invalid-subject")
+
+
+def subject_of(der: bytes) -> str:
+    """Return the subject of a certificate (DER, from anybody) as RFC 4514 writes it, for people to read."""
+    from cryptography import x509
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is odd about it is not the question
+            return (
+                printable(x509.load_der_x509_certificate(der).subject.rfc4514_string(), 200) or "(no subject)"
+            )
+    except (ValueError, x509.InvalidVersion):
+        return "(unreadable subject)"

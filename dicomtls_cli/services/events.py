@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dicomtls_cli.errors import DicomTlsError
+from dicomtls_cli.pki.subject import subject_of
 from dicomtls_cli.services.receive import InstanceReceived
 from dicomtls_cli.tls.handshake import TlsFacts
 
@@ -21,6 +22,13 @@ class Client:
     called_aet: str = ""
     tls: TlsFacts | None = None
     certificate: bytes | None = None
+
+    @property
+    def subject(self) -> str:
+        """The subject of the certificate, "" where none came."""
+        if self.tls is not None and self.tls.subject:
+            return self.tls.subject
+        return subject_of(self.certificate) if self.certificate else ""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from dicomtls_cli.errors import DicomTlsError, InputError
 from dicomtls_cli.services.asking import ask_pydicom
 from dicomtls_cli.services.head import FileMeta, HeadError, NeedMore, read_head, read_meta
+from dicomtls_cli.services.truncation import what_lacks
 from dicomtls_cli.upperlayer.registry import is_uid
 
 SOP_CLASS, SOP_INSTANCE = 0x00080016, 0x00080018
@@ -118,9 +119,15 @@ def _read_head(path: Path, file: int, data: bytes, size: int) -> Instance | Skip
                     data[meta.offset :], meta.transfer_syntax, _WANTED, complete=len(data) >= size
                 )
                 if not head.need:
-                    return _instance(path, size, meta, head.values)
+                    lacking = what_lacks(file, data, size, meta.offset, meta.transfer_syntax)
+                    return _truncated(path, lacking) if lacking else _instance(path, size, meta, head.values)
                 need = meta.offset + head.need
         except HeadError as error:
+            if isinstance(meta, FileMeta):
+                # pydicom would make do with half a UID.
+                lacking = what_lacks(file, data, size, meta.offset, meta.transfer_syntax)
+                if lacking:
+                    return _truncated(path, lacking)
             return _ask_pydicom(path, size, meta, str(error))
         if len(data) >= min(size, _HEAD_LIMIT):
             return _ask_pydicom(path, size, meta, "the file ends, or goes on too long, before its UIDs")
@@ -185,6 +192,15 @@ def _broken(path: Path, why: str) -> DicomTlsError:
         "write it anew from its source; `dcmdump` shows how far it can be read",
         slug="input.broken-dicom",
     )
+
+
+def _truncated(path: Path, lacking: str) -> Skipped:
+    error = InputError(
+        f"`{path}` is a DICOM file without its end: {lacking}",
+        "get it again from its source; sent as it is, the archive would hold an incomplete image",
+        slug="input.truncated",
+    )
+    return Skipped(path, error, expected=True)
 
 
 def _unreadable(path: Path, error: OSError) -> DicomTlsError:

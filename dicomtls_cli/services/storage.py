@@ -280,7 +280,7 @@ class _IncomingFile:
             values = ask_pydicom(BytesIO(self._meta + self._head), _WANTED, self._identifiers.transfer_syntax)
         except HeadError:
             values = {}
-        if STUDY_INSTANCE not in values:  # pydicom makes something of any bytes
+        if SOP_INSTANCE not in values:  # pydicom makes something of any bytes
             raise UnreadableHead(str(reason)) from reason
         return values
 

@@ -17,7 +17,7 @@ from typing import Any
 from dicomtls_cli.errors import printable
 from dicomtls_cli.tls.der import may_sign_certificates
 from dicomtls_cli.tls.handshake import watch_messages
-from dicomtls_cli.tls.names import host_matches, named_hosts
+from dicomtls_cli.tls.names import host_matches, named_hosts, subject_text
 from dicomtls_cli.tls.policy import Identity, PeerCheck, Role, TlsPolicy
 
 _VERIFY_MODES = {
@@ -207,7 +207,7 @@ def _identify(connection: _Identifying) -> str:
     assert policy.trust is not None
     digest = hashlib.sha256(der).digest()
     certificate = _decoded(connection)
-    shown = f"{_subject(certificate)} (SHA-256 {digest.hex()})"
+    shown = f"{subject_text(certificate)} (SHA-256 {digest.hex()})"
     if policy.pin is not None:
         if digest != policy.pin:
             raise IdentityError(
@@ -280,8 +280,3 @@ def _decoded(connection: _Identifying) -> Mapping[str, Any]:
         return connection.getpeercert() or {}
     except (ValueError, ssl.SSLError):  # a name that is no UTF-8 can be pinned, but names no host
         return {}
-
-
-def _subject(certificate: Mapping[str, Any]) -> str:
-    names = [f"{key}={value}" for relative in certificate.get("subject", ()) for key, value in relative]
-    return ", ".join(names) or "(no subject)"

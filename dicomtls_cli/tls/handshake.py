@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from dicomtls_cli.tls.names import subject_text
+
 logger = logging.getLogger("dicomtls.tls")
 
 # RFC 8446 B.2, B.3, the few numbers that are looked for in the messages of a handshake.
@@ -35,13 +37,15 @@ class HandshakeMessages:
 class TlsFacts:
     """How a connection is secured, and by what the peer is known.
 
-    `version` and `cipher` are OpenSSL's names. `certificate` is the peer's (DER), None if it showed none.
+    `version` and `cipher` are OpenSSL's names. `certificate` is the peer's (DER), None if it showed none;
+    `subject` is its subject, "" where the certificate was not looked at.
     `identified_by` is `pin`, `name`, `ca` or `chain`, "" if the peer was not identified.
     """
 
     version: str
     cipher: str
     certificate: bytes | None
+    subject: str
     identified_by: str
     certificate_requested: bool
 
@@ -77,10 +81,12 @@ def handshake(sock: ssl.SSLSocket, deadline: float) -> TlsFacts:
     sock.settimeout(max(deadline - time.monotonic(), 0.001))
     sock.do_handshake()
     seen = messages(sock)
+    known = sock.getpeercert()  # empty where it was not verified
     facts = TlsFacts(
         version=sock.version() or "",
         cipher=(sock.cipher() or ("", "", 0))[0],
         certificate=sock.getpeercert(True),
+        subject=subject_text(known) if known else "",
         identified_by=getattr(sock, "identified_by", ""),
         certificate_requested=seen.certificate_requested,
     )

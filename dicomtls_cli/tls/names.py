@@ -14,6 +14,16 @@ _STAR = re.compile(rf"\*((?:\.{_LABEL}){{2,}})")
 _DNS_NAME = re.compile(r"(?:[a-z0-9_-]+\.)*(?![0-9]+$)[a-z0-9_-]+")
 
 
+_SHORT_NAMES = {  # RFC 4514 section 3
+    "commonName": "CN",
+    "localityName": "L",
+    "stateOrProvinceName": "ST",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+    "countryName": "C",
+}
+
+
 def host_matches(host: str, certificate: Mapping[str, Any]) -> bool:
     """Tell whether `certificate` (the dictionary of `SSLSocket.getpeercert()`) names `host`.
 
@@ -32,6 +42,16 @@ def named_hosts(certificate: Mapping[str, Any]) -> list[str]:
     """Return the DNS names and IP addresses `certificate` is made out to, for messages."""
     found = [value for kind, value in certificate.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
     return found or list(_common_names(certificate))
+
+
+def subject_text(certificate: Mapping[str, Any]) -> str:
+    """Return the subject of `certificate` as RFC 4514 writes it, the most specific name first."""
+    names = [
+        f"{_SHORT_NAMES.get(key, key)}={value}"
+        for relative_name in certificate.get("subject", ())
+        for key, value in relative_name
+    ]
+    return ",".join(reversed(names)) or "(no subject)"
 
 
 def is_address(host: str) -> bool:

@@ -1,0 +1,284 @@
+"""`dicomtls storescp` as a process of its own: how it starts, what it tells, how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+
+from dicomtls_cli.dimse.command import decode, encode, store_request
+from dicomtls_cli.upperlayer.codec import encode as encode_pdu
+from tests.support import cli
+from tests.support.objects import data_set
+from tests.support.output import Output
+from tests.support.scripted import CT, LIMIT, RJ, p_data, pdv
+from tests.support.server import ASKED, STORE, Client, echoes
+
+ACTS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+
+
+@dataclass
+class Scp:
+    """A running `dicomtls storescp`, plain, on loopback."""
+
+    process: subprocess.Popen[str]
+    ready: dict[str, Any]
+    out: Output
+    err: Output
+
+    @property
+    def port(self) -> int:
+        return int(self.ready["port"])
+
+    def ends_with(self) -> int:
+        return self.process.wait(LIMIT)
+
+    def event(self, kind: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.out.wait_for(f'"event": "{kind}"'))
+        return found
+
+
+@contextlib.contextmanager
+def storescp(*words: object, preexec: Callable[[], None] | None = None) -> Iterator[Scp]:
+    """Run it in the current folder; unless told otherwise it stores into `output`."""
+    ready = Path("ready.json")
+    where = [] if "--ignore" in words or "--output" in words else ["--output", "output"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dicomtls_cli", "storescp", "--no-tls", "--port", "0", "--ready-file", str(ready),
+         *where, *map(str, words)],
+        env=cli.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=preexec,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    out, err = Output(process.stdout), Output(process.stderr)
+    try:
+        err.wait_for("listening on ")
+        yield Scp(process, json.loads(ready.read_text()), out, err)
+    finally:
+        process.kill()
+        process.wait()
+        out.close()
+        err.close()
+
+
+def files(directory: str = "output") -> list[str]:
+    return sorted(str(path.relative_to(directory)) for path in Path(directory).rglob("*") if path.is_file())
+
+
+def until_nobody_listens(port: int) -> None:
+    never = threading.Event()
+    for _ in range(1000):
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionError:
+            return
+        never.wait(0.01)
+    raise AssertionError("it still listens")
+
+
+# --- how it starts ---------------------------------------------------------------------------------------
+
+
+def test_the_ready_file_tells_where_it_listens() -> None:
+    with storescp() as scp:
+        assert scp.ready["pid"] == scp.process.pid
+        assert scp.ready["port"] > 0
+        assert scp.ready["addresses"][0] == "127.0.0.1"
+        assert set(scp.ready["addresses"]) <= {"127.0.0.1", "::1"}  # plain DICOM stays on this machine
+        assert echoes(scp.port)
+        assert [path.name for path in Path().iterdir() if "ready" in path.name] == ["ready.json"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "0.0.0.0"])
+def test_bind(host) -> None:
+    if host == "::1":
+        try:
+            with socket.socket(socket.AF_INET6) as sock:
+                sock.bind(("::1", 0))
+        except OSError:
+            pytest.skip("no IPv6 here")
+    with storescp("--bind", host) as scp:
+        addresses = scp.ready["addresses"]
+        assert host in addresses or host == "localhost"
+        assert len(addresses) == 1 or host == "localhost"
+        socket.create_connection((addresses[0].replace("0.0.0.0", "127.0.0.1"), scp.port)).close()
+
+
+def test_a_port_that_is_taken(dicomtls) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = dicomtls("storescp", "--no-tls", "--json", "--bind", "127.0.0.1", port, "--ignore")
+    assert (result.exit_code, result.json["error"]["code"]) == (5, "listen.failed")
+    assert str(port) in result.json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "slug"),
+    [
+        (["--output", "file"], 4, "output.directory"),
+        (["--output", "file/below"], 4, "output.directory"),
+        (["--ignore", "--output", "x"], 2, "usage.contradiction"),
+        (["--ignore", "0"], 2, "usage.port"),
+        (["--ignore", "70000"], 2, "usage.port"),
+        (["--ignore", "--port", "70000"], 2, "usage.invalid"),
+        (["--ignore", "--port", "1", "2"], 2, "usage.contradiction"),
+        (["--ignore", "--port", "0", "--ready-file", "no/such/folder/file"], 4, "output.ready-file"),
+        (["--ignore", "--port", "0", "--bind", "192.0.2.1"], 5, "listen.failed"),
+        (["--ignore", "--port", "0", "--bind", "no-such-host.invalid"], 5, "listen.failed"),
+    ],
+)
+def test_a_start_that_cannot_be(words, code, slug) -> None:
+    Path("file").write_text("")
+    result = cli.run_process("storescp", "--no-tls", "--json", *words)
+    assert (result.exit_code, result.json["error"]["code"]) == (code, slug)
+    assert Path("file").read_text() == ""
+
+
+# --- what it stores and tells ----------------------------------------------------------------------------
+
+
+def test_a_stored_instance_is_told_of() -> None:
+    with storescp("--json") as scp, Client(scp.port).associate() as client:
+        assert client.store().status == 0
+        client.end()
+        received, closed = scp.event("received"), scp.event("closed")
+    assert received["ok"] is True
+    assert (received["status"], received["path"]) == ("0000", "output/1.2.9/1.2.3.dcm")
+    assert (received["sop_class"], received["sop_instance"]) == (CT, "1.2.3")
+    assert received["bytes"] == len(data_set())
+    assert (received["calling_aet"], received["called_aet"], received["tls"]) == ("SCU", "SCP", None)
+    assert (closed["instances"], closed["error"]) == (1, None)
+    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d$", received["time"])
+    assert pydicom.dcmread("output/1.2.9/1.2.3.dcm").SOPInstanceUID == "1.2.3"
+
+
+def test_what_is_ignored_is_not_stored() -> None:
+    with storescp("--json", "--ignore") as scp, Client(scp.port).associate() as client:
+        assert client.store().status == 0
+        client.end()
+        received = scp.event("received")
+        assert (received["ok"], received["path"], received["bytes"]) == (True, None, len(data_set()))
+    assert list(Path().rglob("*.dcm")) == []
+    assert not Path(".incoming").exists()
+
+
+def test_dcmtks_lines() -> None:
+    with storescp("-v") as scp, Client(scp.port).associate() as client:
+        client.store()
+        client.end()
+        scp.err.wait_for("Association Release")
+    assert [line for line in scp.err.lines() if line.startswith("I: ")] == [
+        "I: Association Received",
+        "I: Association Acknowledged (Max Send PDV: 16372)",
+        "I: Received Store Request (MsgID 1, CT)",
+        "I: storing DICOM file: output/1.2.9/1.2.3.dcm",
+        "I: Association Release",
+    ]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_peers_strings_do_nothing_to_the_terminal(as_json) -> None:
+    asked = bytearray(encode_pdu(ASKED))
+    asked[26:42] = b"\x1b]0;owned\x07[bold]"
+    with storescp("-d", *(["--json"] if as_json else [])) as scp:
+        with Client(scp.port) as client:
+            client.send(bytes(asked))
+            assert tuple(client.expect(RJ)[1:]) == (1, 1, 3)
+            client.expect_end()
+        scp.out.wait_for("owned")
+        with Client(scp.port).associate() as client:
+            command = encode(store_request(1, CT, "1.2\x1b[2J\r\n\x07"))
+            client.send(p_data(pdv(STORE, command, command=True), pdv(STORE, data_set())))
+            assert decode(client.expect_message()[1]).status == 0x0117
+            client.end()
+        scp.out.wait_for("1.2")
+        scp.process.terminate()
+        assert scp.ends_with() == 0
+    assert not ACTS.search(scp.out.text + scp.err.text)
+
+
+def test_a_full_disk_is_a700_and_the_association_lives() -> None:
+    """Files may have 100 KB: the kernel refuses the rest (EFBIG), as a full disk does."""
+
+    def small_files_only() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    with (
+        storescp("--json", preexec=small_files_only) as scp,
+        Client(scp.port).associate() as client,
+    ):
+        for number, size in enumerate((50_000, 500_000, 50_000, 200_000), 1):
+            uid = f"1.2.{number}"
+            client.send(p_data(pdv(STORE, encode(store_request(number, CT, uid)), command=True)))
+            data = data_set(uid, pixels=bytes(size))
+            for start in range(0, len(data), 10_000):
+                piece = data[start : start + 10_000]
+                client.send(p_data(pdv(STORE, piece, last=start + 10_000 >= len(data))))
+            assert decode(client.expect_message()[1]).status == (0 if size < 100_000 else 0xA700)
+        client.end()
+    assert files() == ["1.2.9/1.2.1.dcm", "1.2.9/1.2.3.dcm"]
+
+
+# --- how it ends -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order(number) -> None:
+    with storescp() as scp, Client(scp.port):  # one is connected, and says nothing
+        scp.process.send_signal(number)
+        assert scp.ends_with() == 0
+    assert scp.err.lines()[1:] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_transfer_in_flight_is_finished_first(number) -> None:
+    with storescp("--json") as scp, Client(scp.port).associate() as client:
+        rest = client.begin_store()
+        scp.process.send_signal(number)
+        until_nobody_listens(scp.port)
+        assert client.end_store(rest).status == 0
+        client.end()
+        assert scp.ends_with() == 0
+        assert scp.event("closed")["error"] is None
+    assert files() == ["1.2.9/1.2.3.dcm"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_second_signal_ends_it_at_once_and_leaves_nothing_half_written(number, code) -> None:
+    with storescp() as scp, Client(scp.port).associate() as client:
+        client.begin_store()
+        scp.process.send_signal(number)
+        until_nobody_listens(scp.port)
+        scp.process.send_signal(number)
+        assert scp.ends_with() == code
+        assert "Traceback" not in scp.err.text
+        assert files() == []
+
+
+def test_kill_9_in_mid_object_leaves_nothing_outside_incoming_and_the_next_start_cleans_up() -> None:
+    with storescp() as scp, Client(scp.port).associate() as client:
+        assert client.store(1, "1.2.4").status == 0
+        client.begin_store(2)
+        while not Path(f"output/.incoming/{scp.process.pid}-2.part").exists():
+            os.sched_yield()
+        scp.process.kill()
+        scp.ends_with()
+    assert files() == [f".incoming/{scp.process.pid}-2.part", "1.2.9/1.2.4.dcm"]
+    with storescp() as scp:
+        assert files() == ["1.2.9/1.2.4.dcm"]
+        assert echoes(scp.port)

@@ -1,0 +1,333 @@
+"""`dicomtls storescu` as it is typed: what it prints, how it sums up, how it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dicomtls_cli.dimse.command import decode, encode, response
+from dicomtls_cli.services.peer import TlsOptions, tls_context
+from dicomtls_cli.tls.policy import Role
+from tests.support import cli
+from tests.support.objects import data_set, write
+from tests.support.scripted import (
+    ABORT,
+    CT,
+    EXPLICIT,
+    IMPLICIT,
+    LIMIT,
+    MR,
+    RQ,
+    USER,
+    Scripted,
+    abort,
+    accept_of,
+    listening,
+    p_data,
+    pdv,
+    reject,
+)
+from tests.support.server import serving
+
+Script = Callable[[Scripted], None]
+
+
+def scp(*statuses: int | None, comment: str = "") -> Script:
+    """Return an SCP that takes everything and answers with `statuses`; None: it aborts and leaves."""
+
+    def script(peer: Scripted) -> None:
+        peer.accept()
+        for status in statuses:
+            context_id, command, _ = peer.expect_message()
+            if status is None:
+                peer.send(abort(USER, 0))
+                return
+            answered = encode(response(decode(command), status, comment))
+            peer.send(p_data(pdv(context_id, answered, command=True)))
+        peer.release()
+
+    return script
+
+
+def made(folder: Path, count: int) -> Path:
+    for number in range(1, count + 1):
+        write(folder / f"{number}.dcm", sop_instance=f"1.2.{number}")
+    return folder
+
+
+def run(*words: object, scripts: tuple[Script, ...]) -> cli.Result:
+    with listening(*scripts) as port:
+        return cli.run("storescu", "--no-tls", f"127.0.0.1:{port}", *words)
+
+
+def summary(result: cli.Result) -> str:
+    return result.stdout.splitlines()[-1].partition(": ")[2]
+
+
+# --- what is printed -------------------------------------------------------------------------------------
+
+
+def test_the_summary_of_what_went_well(dicomtls, tmp_path) -> None:
+    with serving(tmp_path / "output") as server:
+        result = dicomtls("storescu", "--no-tls", f"127.0.0.1:{server.port}", made(tmp_path / "in", 3))
+        assert result.stdout == f"127.0.0.1:{server.port}: 3 stored, 0 with a warning, 0 failed\n"
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert len(list((tmp_path / "output" / "1.2.9").iterdir())) == 3
+
+
+def test_over_mutual_tls(dicomtls, pki, tmp_path) -> None:
+    context = tls_context(Role.ACCEPTOR, TlsOptions(cert=pki.scp.cert, key=pki.scp.key, trust=(pki.trusted,)))
+    with serving(tmp_path / "output", context=context) as server:
+        result = dicomtls("storescu", "localhost", server.port, made(tmp_path / "in", 2), *pki.scu_options)
+    assert (result.exit_code, summary(result)) == (0, "2 stored, 0 with a warning, 0 failed")
+
+
+def test_dcmtks_lines(tmp_path) -> None:
+    path = made(tmp_path, 1) / "1.dcm"
+    result = run("-v", path, scripts=(scp(0),))
+    assert [line for line in result.stderr.splitlines() if line.startswith("I: ")] == [
+        "I: Requesting Association",
+        "I: Association Accepted (Max Send PDV: 16372)",
+        f"I: Sending file: {path}",
+        "I: Sending Store Request (MsgID 1, CT)",
+        "I: Received Store Response (Success)",
+        "I: Releasing Association",
+    ]
+
+
+def test_json_records_of_all_kinds(tmp_path) -> None:
+    made(tmp_path, 4)
+    write(tmp_path / "5.dcm", data_set("1.2.5")[:40], "1.2.5")
+    (tmp_path / "readme.txt").write_text("no image")
+    result = run("--json", tmp_path, scripts=(scp(0, 0xB000, 0xA700, 0),))
+    assert result.stderr.count("warning:") == result.stderr.count("\n")
+    records = {Path(r["path"]).name: r for r in result.records[:-1]}
+    assert {name: (r["ok"], r.get("status")) for name, r in records.items()} == {
+        "1.dcm": (True, "0000"),
+        "2.dcm": (True, "B000"),
+        "3.dcm": (False, "A700"),
+        "4.dcm": (True, "0000"),
+        "5.dcm": (False, None),
+    }
+    assert records["1.dcm"]["sop_class"] == CT
+    assert records["1.dcm"]["sop_instance"] == "1.2.1"
+    assert records["1.dcm"]["transfer_syntax"] == EXPLICIT
+    assert records["1.dcm"]["bytes"] == len(data_set("1.2.1"))
+    assert records["3.dcm"]["error"]["code"] == "dimse.failure-status"
+    assert records["5.dcm"]["error"]["code"] == "input.broken-dicom"
+    last = result.json
+    assert {key: last[key] for key in ("ok", "stored", "warned", "failed", "not_tried", "passed_over")} == {
+        "ok": False, "stored": 2, "warned": 1, "failed": 2, "not_tried": 0, "passed_over": 1,
+    }  # fmt: skip
+    assert result.exit_code == 31
+
+
+def test_a_difference_between_meta_and_data_set_is_a_warning(tmp_path) -> None:
+    path = write(tmp_path / "a.dcm", data_set("1.2.99"), "1.2.3")
+    result = run(path, scripts=(scp(0),))
+    assert result.exit_code == 0
+    told = f"warning: `{path}`: the file meta has another SOP Instance UID (1.2.3)"
+    assert result.stderr.splitlines() == [told]
+
+
+def test_each_failure_is_told_with_its_file_and_status_in_words(tmp_path) -> None:
+    result = run(made(tmp_path, 2), scripts=(scp(0xA700, 0, comment="disk full"),))
+    error, hint = result.stderr.splitlines()
+    assert error.startswith(f"error: the peer did not store `{tmp_path / '1.dcm'}`: 0xA700 (")
+    assert error.endswith(": disk full")
+    assert hint.startswith("hint: ")
+    assert summary(result) == "1 stored, 0 with a warning, 1 failed"
+
+
+# --- how it ends -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("statuses", "options", "code", "summed"),
+    [
+        ((0, 0), [], 0, "2 stored, 0 with a warning, 0 failed"),
+        ((0, 0xB000), [], 0, "1 stored, 1 with a warning, 0 failed"),
+        ((0, 0xB000), ["--fail-on-warning"], 30, "1 stored, 1 with a warning, 0 failed"),
+        ((0, 0x0107), ["--fail-on-warning"], 30, "1 stored, 1 with a warning, 0 failed"),
+        ((0, 0xA700), [], 31, "1 stored, 0 with a warning, 1 failed"),
+        ((0xA700, 0xC000), [], 30, "0 stored, 0 with a warning, 2 failed"),
+        ((0xFE00, 0xFE00), [], 30, "0 stored, 0 with a warning, 2 failed"),
+        ((0xA700,), ["--halt"], 30, "0 stored, 0 with a warning, 1 failed, 1 not tried"),
+        ((0xB000, 0xA700), ["--halt"], 31, "0 stored, 1 with a warning, 1 failed"),
+    ],
+)
+def test_exit_codes_of_statuses(statuses, options, code, summed, tmp_path) -> None:
+    result = run(*options, made(tmp_path, 2), scripts=(scp(*statuses),))
+    assert (result.exit_code, summary(result)) == (code, summed)
+
+
+def test_no_accepted_context(tmp_path) -> None:
+    def script(peer: Scripted) -> None:
+        peer.expect(RQ)
+        peer.send(accept_of((1, 3, "")))
+        peer.release()
+
+    result = run(made(tmp_path, 2), scripts=(script,))
+    assert result.exit_code == 22
+    assert result.stderr.count("error: ") == 2
+
+
+def test_one_class_is_refused_and_the_other_stored(tmp_path) -> None:
+    made(tmp_path, 1)
+    write(tmp_path / "mr.dcm", data_set("1.2.7", sop_class=MR), "1.2.7", sop_class=MR)
+
+    def script(peer: Scripted) -> None:
+        peer.expect(RQ)
+        peer.send(accept_of((1, 0, EXPLICIT), (3, 3, IMPLICIT)))
+        context_id, command, _ = peer.expect_message()
+        peer.send(p_data(pdv(context_id, encode(response(decode(command), 0)), command=True)))
+        peer.release()
+
+    result = run(tmp_path, scripts=(script,))
+    assert result.exit_code == 31
+    assert "mr.dcm" in result.stderr
+
+
+def test_a_lost_association(tmp_path) -> None:
+    made(tmp_path, 3)
+    assert run(tmp_path, scripts=(scp(0, None), scp(0))).exit_code == 31
+    result = run(tmp_path, scripts=(scp(None), scp(None)))
+    assert (result.exit_code, summary(result)) == (21, "0 stored, 0 with a warning, 3 failed")
+    assert [str(tmp_path / f"{n}.dcm") in result.stderr for n in (1, 2, 3)] == [True] * 3
+
+
+def test_a_rejected_association(tmp_path) -> None:
+    def script(peer: Scripted) -> None:
+        peer.expect(RQ)
+        peer.send(reject(1, 1, 7))
+        peer.expect_end()
+
+    result = run(made(tmp_path, 1), scripts=(script,))
+    assert result.exit_code == 20
+    assert result.stdout == ""
+
+
+def test_broken_files_only(dicomtls, tmp_path) -> None:
+    """They never get as far as an association."""
+    write(tmp_path / "odd.dcm", data_set() + b"\0")
+    result = run(tmp_path, scripts=(scp(),))
+    assert (result.exit_code, "odd number of bytes" in result.stderr) == (3, True)
+    (tmp_path / "odd.dcm").write_bytes(b"")
+    assert dicomtls("storescu", "--no-tls", "127.0.0.1:1", tmp_path / "odd.dcm").exit_code == 3
+
+
+def test_nothing_to_send(dicomtls, tmp_path) -> None:
+    (tmp_path / "readme.txt").write_text("no image")
+    result = dicomtls("storescu", "--no-tls", "--json", "127.0.0.1:1", tmp_path)
+    assert (result.exit_code, result.json["error"]["code"]) == (3, "input.nothing-to-send")
+    assert "1 other file" in result.json["error"]["message"]
+
+
+def test_bad_files_among_good_ones(tmp_path) -> None:
+    made(tmp_path, 2)
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "loop").symlink_to("loop")
+    result = run(tmp_path, tmp_path / "missing.dcm", scripts=(scp(0, 0),))
+    assert result.exit_code == 31
+    assert "missing.dcm" in result.stderr
+    assert summary(result).startswith("2 stored, 0 with a warning, ")
+
+
+@pytest.mark.parametrize(
+    ("words", "slug"),
+    [
+        (["127.0.0.1:104"], "usage.no-path"),
+        (["127.0.0.1", "104"], "usage.no-path"),
+        (["-c", "A@127.0.0.1:104"], "usage.no-path"),
+        ([], "usage.no-peer"),
+        (["127.0.0.1:104", "cert.crt"], "usage.pem-as-dicom"),
+        (["127.0.0.1:104", "a.dcm", "cert.pem"], "usage.pem-as-dicom"),
+    ],
+)
+def test_words_that_make_no_sense(dicomtls, words, slug, tmp_path) -> None:
+    for name in ("cert.crt", "cert.pem"):
+        (tmp_path / name).write_text("-----BEGIN CERTIFICATE-----\n")
+    result = dicomtls("storescu", "--no-tls", "--json", *words)
+    assert (result.exit_code, result.json["error"]["code"]) == (2, slug)
+
+
+def test_a_path_that_looks_like_a_port(tmp_path) -> None:
+    """After `host:port` it is a path; after a bare host it would be the port."""
+    write(tmp_path / "104")
+    assert run("./104", scripts=(scp(0),)).exit_code == 0
+    assert run("104", scripts=(scp(0),)).exit_code == 0
+
+
+def test_a_folder_without_its_folders(tmp_path) -> None:
+    made(tmp_path, 1)
+    made(tmp_path / "below", 1)
+    assert summary(run("-r", tmp_path, scripts=(scp(0),))) == "1 stored, 0 with a warning, 0 failed"
+
+
+def test_file_names_do_nothing_to_the_terminal(tmp_path) -> None:
+    write(tmp_path / "\x1b]0;owned\x07[bold].dcm", data_set() + b"\0")
+    result = run(tmp_path, scripts=(scp(),))
+    assert result.exit_code == 3
+    assert "\x1b" not in result.stderr + result.stdout
+    assert "[bold].dcm" in result.stderr
+
+
+# --- Ctrl-C ----------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_in_mid_object_ends_the_association_and_has_its_exit_code(tmp_path) -> None:
+    """The peer stops reading in the middle of a large object; the sender is interrupted there."""
+    write(tmp_path / "large.dcm", data_set(pixels=bytes(32 << 20)))
+    ended = []
+
+    def script(peer: Scripted) -> None:
+        peer.accept()
+        peer.read(200_000)
+        process.send_signal(signal.SIGINT)
+        ended.append(rest_of(peer))
+
+    with listening(script) as port:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dicomtls_cli", "storescu", "--no-tls", f"127.0.0.1:{port}", str(tmp_path)],
+            env=cli.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        out, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 130
+    assert err.strip() == "error: interrupted"
+    assert out == ""
+    (rest,) = ended
+    assert rest < 32 << 20  # the object did not go on
+
+
+def rest_of(peer: Scripted) -> int:
+    """Read to the end; return how many bytes still came."""
+    count = 0
+    while piece := peer.sock.recv(1 << 20):
+        count += len(piece)
+    return count
+
+
+def test_ctrl_c_while_the_peer_thinks_aborts(tmp_path) -> None:
+    def script(peer: Scripted) -> None:
+        peer.accept()
+        peer.expect_message()
+        process.send_signal(signal.SIGINT)
+        assert tuple(peer.expect(ABORT)[2:]) == (USER, 0)
+        peer.expect_end()
+
+    with listening(script) as port:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dicomtls_cli", "storescu", "--no-tls", "--json", f"127.0.0.1:{port}",
+             str(made(tmp_path, 2))],
+            env=cli.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        out, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 130
+    assert err.strip() == ""
+    assert json.loads(out)["error"]["code"] == "interrupted"

@@ -1,0 +1,223 @@
+"""Bytes in and out of one socket, with deadlines."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicomtls_cli.upperlayer.stream import PeerClosed, Stream, lingering_close
+from tests.support.scripted import LIMIT, Scripted, played
+
+SOON, LATE = 0.2, 60.0
+BUFFER = 64 * 1024
+
+
+def later(seconds: float = LATE) -> float:
+    return time.monotonic() + seconds
+
+
+@contextmanager
+def stream(script: Callable[[Scripted], None]) -> Iterator[Stream]:
+    with played(script) as sock:
+        yield Stream(sock)
+
+
+def sends(*pieces: bytes) -> Callable[[Scripted], None]:
+    """Return a script that sends `pieces` and leaves."""
+    return lambda peer: peer.send(*pieces)
+
+
+def until_left(peer: Scripted) -> None:
+    """Be silent until the other side leaves."""
+    while peer.sock.recv(1 << 16):
+        pass
+
+
+def pattern(length: int) -> bytes:
+    return b"".join(n.to_bytes(4, "big") for n in range(length // 4 + 1))[:length]
+
+
+steps = st.one_of(
+    st.tuples(st.sampled_from(["fill", "take"]), st.integers(0, BUFFER)),
+    st.tuples(st.sampled_from(["take_some", "read"]), st.integers(1, 200_000)),
+)
+
+
+@given(st.lists(steps, max_size=12), st.lists(st.integers(0, 200_000), max_size=4))
+def test_however_it_is_read_the_bytes_come_in_order(wanted, cuts) -> None:
+    data = pattern(sum(count for _, count in wanted))
+    borders = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
+    writes = [data[a:b] for a, b in pairwise(borders)]
+    at = 0
+    with stream(sends(*writes)) as reading:
+        for how, count in wanted:
+            got = bytes(getattr(reading, how)(count, later()))
+            assert got == data[at : at + len(got)]
+            if how == "take_some":
+                assert 0 < len(got) <= count
+            else:
+                assert len(got) == count
+            if how == "fill":
+                reading.skip(count)
+            at += len(got)
+        assert reading.read(len(data) - at, later()) == data[at:]
+
+
+def test_fill_takes_nothing() -> None:
+    with stream(sends(b"abcdef")) as reading:
+        assert bytes(reading.fill(3, later())) == b"abc"
+        assert bytes(reading.fill(6, later())) == b"abcdef"
+        assert reading.buffered == 6
+        assert bytes(reading.take(2, later())) == b"ab"
+        assert reading.buffered == 4
+        reading.skip(1)
+        assert bytes(reading.take(3, later())) == b"def"
+        assert reading.buffered == 0
+
+
+def test_a_large_fragment_is_handed_on_in_large_pieces() -> None:
+    size = 10 * BUFFER
+    with stream(sends(pattern(size))) as reading:
+        sizes = []
+        while sum(sizes) < size:
+            sizes.append(len(reading.take_some(size - sum(sizes), later())))
+    assert sizes == [BUFFER] * 10
+
+
+@pytest.mark.parametrize("how", ["fill", "take", "read", "take_some"])
+def test_an_end_where_bytes_were_due(how) -> None:
+    with stream(sends(b"abc")) as reading, pytest.raises(PeerClosed):
+        getattr(reading, how)(4, later())
+
+
+@pytest.mark.parametrize("how", ["fill", "take", "read", "take_some"])
+def test_silence_ends_at_the_deadline(how) -> None:
+    with stream(until_left) as reading, pytest.raises(TimeoutError):
+        getattr(reading, how)(4, later(SOON))
+
+
+@pytest.mark.parametrize("how", ["fill", "take", "read", "take_some"])
+def test_bytes_that_keep_coming_do_not_move_the_deadline(how) -> None:
+    gone = threading.Event()
+
+    def script(peer: Scripted) -> None:
+        while not gone.wait(0.02):
+            peer.send(b"x")
+
+    with stream(script) as reading:
+        with pytest.raises(TimeoutError):
+            getattr(reading, how)(60_000, later(SOON))
+        gone.set()
+
+
+def test_a_deadline_that_is_over_still_gives_what_is_here() -> None:
+    with stream(sends(b"abcdef")) as reading:
+        reading.fill(6, later())
+        assert bytes(reading.take(6, later(-1))) == b"abcdef"
+        with pytest.raises(TimeoutError):
+            reading.take(1, later(-1))
+
+
+def test_a_long_time_out_does_not_stay_where_a_short_one_is_due() -> None:
+    def script(peer: Scripted) -> None:
+        peer.send(b"a")
+        until_left(peer)
+
+    with stream(script) as reading:
+        reading.send(b"x", LATE)
+        reading.take(1, later(LATE))
+        with pytest.raises(TimeoutError):
+            reading.take(1, later(SOON))
+
+
+def test_send_sends_everything() -> None:
+    data = pattern(8 << 20)
+
+    def script(peer: Scripted) -> None:
+        assert peer.read(len(data)) == data
+
+    with stream(script) as writing:
+        quarter = len(data) // 4
+        writing.send(data[:quarter], LATE)
+        writing.send(bytearray(data[quarter : 2 * quarter]), LATE)
+        writing.send(memoryview(data)[2 * quarter :], LATE)
+
+
+def test_a_send_that_gets_nowhere_ends() -> None:
+    left = threading.Event()
+    with stream(lambda peer: left.wait(LIMIT)) as writing:  # type: ignore[arg-type,return-value]
+        with pytest.raises(TimeoutError):
+            writing.send(bytes(64 << 20), SOON)
+        left.set()
+
+
+# --- a lingering close ---------------------------------------------------------------------------------------
+
+
+def test_what_was_said_last_is_read_although_the_peer_went_on_sending() -> None:
+    def script(peer: Scripted) -> None:
+        peer.send(bytes(500_000))
+        assert peer.read(10) == b"last words"
+        peer.expect_end()
+
+    for _ in range(20):
+        with stream(script) as parting:
+            parting.take(10, later())
+            parting.send(b"last words", LATE)
+            parting.linger()
+
+
+def test_a_peer_that_does_not_leave_does_not_keep_us() -> None:
+    gone = threading.Event()
+
+    def script(peer: Scripted) -> None:
+        peer.expect_end()
+        assert gone.wait(LIMIT), "our side waits for a peer that stays"
+
+    with played(script) as sock:
+        lingering_close(sock)
+        assert sock.fileno() == -1
+        gone.set()
+
+
+def test_a_peer_that_never_stops_sending_does_not_keep_us() -> None:
+    def script(peer: Scripted) -> None:
+        with pytest.raises(ConnectionError):  # we are gone in the middle of it
+            peer.send(*[bytes(65536)] * 10_000)
+
+    with played(script) as sock:
+        lingering_close(sock)
+        assert sock.fileno() == -1
+
+
+def test_a_connection_that_is_broken_already_is_just_closed() -> None:
+    with played(lambda peer: peer.reset()) as sock:
+        with pytest.raises(ConnectionResetError):
+            sock.recv(1)
+        lingering_close(sock)
+        assert sock.fileno() == -1
+
+
+def test_close_is_at_once() -> None:
+    with stream(until_left) as parting:
+        parting.close()
+        assert parting.socket.fileno() == -1
+
+
+def test_memory_is_taken_with_the_first_byte_only() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        idle = Stream(ours)
+        assert idle.buffered == 0
+        assert len(idle._memory) == 0
+        theirs.sendall(b"a")
+        idle.take(1, later())
+        assert len(idle._memory) == BUFFER
