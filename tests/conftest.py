@@ -54,9 +54,7 @@ class Pki:
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
     """RSA certificates (Orthanc and DCMTK take EC ones over TLS 1.3 only), all of the same subject."""
     folder = tmp_path_factory.mktemp("pki")
-    scp, scu, stranger = (
-        make_identity(folder, name, ec_key=False) for name in ("scp", "scu", "stranger")
-    )
+    scp, scu, stranger = (make_identity(folder, name, ec_key=False) for name in ("scp", "scu", "stranger"))
     return Pki(scp, scu, stranger, write_bundle(folder / "trusted.crt", scp, scu))
 
 

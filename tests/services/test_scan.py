@@ -129,12 +129,17 @@ def test_a_file_that_is_no_dicom(content, words, tmp_path) -> None:
 WHOLE = file_meta() + data_set()
 
 
+def test_a_file_cut_off_in_its_uids_is_named_as_such(tmp_path) -> None:
+    path = tmp_path / "a.dcm"
+    path.write_bytes(WHOLE[: len(file_meta()) + 20])
+    assert refused(path).error.slug == "input.truncated"
+
+
 @pytest.mark.parametrize(
     "content",
     [
         pytest.param(WHOLE[:132], id="after the prefix"),
         pytest.param(WHOLE[:150], id="in the meta"),
-        pytest.param(WHOLE[: len(file_meta()) + 20], id="in the SOP Class UID"),
         pytest.param(file_meta("") + data_set(""), id="no SOP Instance UID"),
         pytest.param(file_meta("not a UID") + data_set("not a UID"), id="no valid SOP Instance UID"),
         pytest.param(file_meta(transfer_syntax="") + data_set(), id="no transfer syntax"),
