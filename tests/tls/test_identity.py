@@ -197,7 +197,7 @@ def test_the_table_holds_every_rule_in_every_role() -> None:
 @pytest.mark.parametrize(
     ("case", "words"),
     [
-        (Case("child", "openssl", NOT_PINNED, None), "commonName=peer"),
+        (Case("child", "openssl", NOT_PINNED, None), "CN=peer"),
         (Case("leaf_elsewhere", "ca", OTHER_NAME, None), "elsewhere.test, not to `peer.test`"),
         (Case("twin", "self twin", OTHER_PIN, None, options={"pin": "self"}), "another certificate"),
     ],
