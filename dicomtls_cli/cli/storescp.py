@@ -16,7 +16,7 @@ import click
 from dicomtls_cli.cli.dialects import STORESCP
 from dicomtls_cli.cli.options import Link, association_options, output_options, tls_options
 from dicomtls_cli.cli.terminal import Terminal, error_record
-from dicomtls_cli.cli.values import PLAIN_PORT, TLS_PORT, parse_bind, parse_port
+from dicomtls_cli.cli.values import LISTENING_PORT, PLAIN_PORT, TLS_PORT, parse_bind, parse_port
 from dicomtls_cli.cli.words import StrictCommand
 from dicomtls_cli.dimse.status import words as status_words
 from dicomtls_cli.errors import ExitCode, OutputError, UsageError, printable
@@ -33,9 +33,7 @@ _LOOPBACK = ("127.0.0.1", "::1")
 
 @click.command(cls=StrictCommand, dialect=STORESCP, short_help="Receive DICOM over TLS.")
 @click.argument("port_word", metavar="[PORT]", required=False)
-@click.option(
-    "--port", type=click.IntRange(0, 65535), help="Port to listen on [2762; plain 11112]; 0: a free one."
-)
+@click.option("--port", type=LISTENING_PORT, help="Port to listen on [2762; plain 11112]; 0: a free one.")
 @click.option(
     "-b",
     "--bind",

@@ -24,6 +24,12 @@ class _AeTitle(click.ParamType):  # type: ignore[type-arg]  # generic only since
     name = "AETITLE"
 
     def convert(self, value: Any, _parameter: click.Parameter | None, _ctx: click.Context | None) -> str:
+        if str(value).startswith("-"):  # PS3.5 would allow it; on a command line it is a forgotten value
+            raise UsageError(
+                f"`{value}` is not an AE title: it begins with a dash",
+                "write the AE title after the option",
+                slug="usage.ae-title",
+            )
         return ae_title(str(value))
 
 
@@ -67,6 +73,16 @@ class _Seconds(click.ParamType):  # type: ignore[type-arg]
 
 
 AE_TITLE = _AeTitle()
+
+
+class _Port(click.ParamType):  # type: ignore[type-arg]
+    name = "PORT"
+
+    def convert(self, value: Any, _parameter: click.Parameter | None, _ctx: click.Context | None) -> int:
+        return 0 if value == "0" else parse_port(str(value))
+
+
+LISTENING_PORT = _Port()
 BOUND_AET = _BoundAet()
 SECONDS = _Seconds()
 SECONDS_WITH_UNIT = _Seconds(with_unit=True)

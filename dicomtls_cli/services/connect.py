@@ -165,9 +165,8 @@ def _rejection(error: AssociationRejected, peer: Peer, requestor: Requestor) -> 
         "with `--aet`, or add it there",
     }
     by_user = error.reject.source == 1
-    hint = (
-        hints.get(error.reject.reason, "") if by_user else "try again later, with fewer associations at once"
-    )
+    otherwise = "see the peer's log for the reason" if by_user else "try again later, with fewer associations"
+    hint = hints.get(error.reject.reason, otherwise) if by_user else otherwise
     return AssociationLost(f"`{peer}`: {error.message}", hint, slug=error.slug, exit_code=ExitCode.REJECTED)
 
 

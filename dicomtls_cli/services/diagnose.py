@@ -233,7 +233,7 @@ def _tls_cause(error: BaseException, role: Role, owes_certificate: bool) -> Diag
     if isinstance(error, TimeoutError):
         return _D(
             "tls.peer-silent",
-            "it took the connection and then said nothing",
+            "it took the connection, but did not finish the TLS handshake in time",
             "it may be overloaded, or speak another protocol on this port",
             ExitCode.UNREACHABLE,
         )

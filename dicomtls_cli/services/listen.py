@@ -25,10 +25,9 @@ def listen(hosts: Sequence[str], port: int, family: socket.AddressFamily) -> lis
             with contextlib.suppress(OSError):  # what was free on one address may be taken on the next
                 return _bind_all(addresses, port)
         return _bind_all(addresses, port)
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    except OSError as error:
         raise OutputError(
-            f"cannot listen on port {port}: {reason}",
+            f"cannot listen on port {port}: {error.strerror or error}",
             "choose another port (below 1024 needs a privilege), or stop what listens there",
             slug="listen.failed",
             exit_code=ExitCode.CANNOT_LISTEN,
@@ -61,7 +60,16 @@ def _bind_addresses(
         return [(f, a) for f, a in every if family in (socket.AF_UNSPEC, f)]
     found: dict[tuple[socket.AddressFamily, str], None] = {}
     for host in hosts:
-        for kind, _, _, _, address in socket.getaddrinfo(host, None, family, socket.SOCK_STREAM):
+        try:
+            known = socket.getaddrinfo(host, None, family, socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise OutputError(
+                f"cannot listen on `{host}`: it is no address or name of this machine",
+                "give one of its addresses with `--bind`, or leave it out to listen on all",
+                slug="listen.unknown-address",
+                exit_code=ExitCode.CANNOT_LISTEN,
+            ) from error
+        for kind, _, _, _, address in known:
             found[kind, str(address[0])] = None
     return list(found)
 

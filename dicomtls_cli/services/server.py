@@ -38,6 +38,7 @@ logger = logging.getLogger("dicomtls.association")
 
 _WAITING = 900  # connections without a first byte, below the usual limit of 1024 file descriptors
 _GRACE = 10.0  # seconds that transfers in flight get to finish after `stop`
+_IDLE = 1.0  # seconds after which an association without a message is not waited for at the end
 _PARTING = 1.0  # seconds that cut off transfers get to remove what they had begun
 _TICK = 0.25  # seconds between two looks at the deadlines of silent connections
 
@@ -74,6 +75,13 @@ class _Connection:
     association: Association | None = None
 
     @property
+    def idle_seconds(self) -> float:
+        """How long it has had no association, or no message on it."""
+        if self.association is None:
+            return time.monotonic() - self.begun
+        return self.association.idle_seconds
+
+    @property
     def takes_slot(self) -> bool:
         """Whether it counts against `max_associations`: not while it only waits for the peer to leave."""
         return self.has_association and (self.association is None or self.association.is_open)
@@ -92,7 +100,7 @@ class StorageServer:
         self.options = options
         self._on_event = on_event
         self.addresses: list[tuple[str, int]] = []
-        self._storage = None if options.output is None else Storage(options.output)
+        self._storage: Storage | None = None
         self._listeners: list[socket.socket] = []
         self._selector = selectors.DefaultSelector()
         self._waiting: dict[socket.socket, tuple[Client, float]] = {}
@@ -107,11 +115,15 @@ class StorageServer:
     # ------------------------------------------------------------------ life
 
     def start(self) -> None:
-        """Bind and listen; `addresses` then tells where. Raises OutputError (exit code 5)."""
+        """Bind and listen; `addresses` then tells where. Raises OutputError (exit code 4 or 5)."""
         try:
+            if self.options.output is not None:
+                self._storage = Storage(self.options.output)
             self._listeners = listen(self.options.hosts, self.options.port, self.options.family)
         except BaseException:
             self._close_listeners()
+            if self._storage is not None:
+                self._storage.withdraw()
             raise
         for listener in self._listeners:
             listener.setblocking(False)
@@ -170,7 +182,13 @@ class StorageServer:
         self._wake_writer.close()
 
     def _drain(self) -> None:
-        self._await_idle(_GRACE)
+        """Let what is being transferred finish; who only keeps an association open is not waited for."""
+        deadline = time.monotonic() + _GRACE
+        while self._serving and time.monotonic() < deadline:
+            for connection in list(self._serving):
+                if connection.idle_seconds > _IDLE:
+                    _cut(connection.sock)
+            self._await_idle(_TICK)
         self.abort()
         self._await_idle(_PARTING)
 

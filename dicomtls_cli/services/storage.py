@@ -115,6 +115,7 @@ class Storage:
         self.directory = directory
         self._incoming = directory / ".incoming"
         self._numbers = itertools.count(1)
+        self._made = [path for path in (self._incoming, *self._incoming.parents) if not path.exists()]
         try:
             self._incoming.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
             probe = self._incoming / f"{os.getpid()}.probe"
@@ -127,6 +128,12 @@ class Storage:
                 slug="output.directory",
             ) from error
         self._remove_orphans()
+
+    def withdraw(self) -> None:
+        """Remove the folders that were made for nothing: the server could not start."""
+        for path in self._made:
+            with contextlib.suppress(OSError):  # somebody uses it by now
+                path.rmdir()
 
     def _remove_orphans(self) -> None:
         """Remove what a killed process left behind; what a living one still writes is locked."""

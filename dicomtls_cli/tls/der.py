@@ -57,8 +57,6 @@ def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
     position = 0
     while position < len(data):
         tag, length, position = data[position], data[position + 1], position + 2
-        if tag & 0x1F == 0x1F:
-            raise ValueError("tag of several bytes")
         if length >= 0x80:
             size = length & 0x7F
             length = int.from_bytes(data[position : position + size], "big")

@@ -126,6 +126,7 @@ class Association:
         self.contexts: dict[int, AcceptedContext] = {}
         self.is_requestor = False
         self.is_open = False
+        self._idle_since: float | None = None
         self.max_send_pdv = 0
         self._fragment = 0
         self._block = memoryview(b"")
@@ -271,8 +272,10 @@ class Association:
     def _receive_command(self, deadline: float) -> tuple[int, bytes] | None:
         command = bytearray()
         context_id = None
+        self._idle_since = time.monotonic()
         while True:
             pdv = self._next_pdv(deadline)
+            self._idle_since = None
             if pdv is None:
                 if context_id is not None:
                     raise ProtocolError(
@@ -364,6 +367,12 @@ class Association:
         if self._empty_pdvs > _EMPTY_PDVS:
             raise ProtocolError("nothing but empty PDVs", abort_reason=AbortReason.INVALID_PARAMETER)
         return length, context_id, is_command, is_last
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long the next message has been waited for; 0 while one is under way."""
+        since = self._idle_since
+        return 0.0 if since is None else time.monotonic() - since
 
     # ------------------------------------------------------------------ ending
 

@@ -135,11 +135,11 @@ def test_a_port_that_is_taken(dicomtls) -> None:
         (["--ignore", "--output", "x"], 2, "usage.contradiction"),
         (["--ignore", "0"], 2, "usage.port"),
         (["--ignore", "70000"], 2, "usage.port"),
-        (["--ignore", "--port", "70000"], 2, "usage.invalid"),
+        (["--ignore", "--port", "70000"], 2, "usage.port"),
         (["--ignore", "--port", "1", "2"], 2, "usage.contradiction"),
         (["--ignore", "--port", "0", "--ready-file", "no/such/folder/file"], 4, "output.ready-file"),
         (["--ignore", "--port", "0", "--bind", "192.0.2.1"], 5, "listen.failed"),
-        (["--ignore", "--port", "0", "--bind", "no-such-host.invalid"], 5, "listen.failed"),
+        (["--ignore", "--port", "0", "--bind", "no-such-host.invalid"], 5, "listen.unknown-address"),
     ],
 )
 def test_a_start_that_cannot_be(words, code, slug) -> None:

@@ -471,12 +471,35 @@ def test_a_free_port_that_is_taken_on_the_next_address_is_tried_anew(monkeypatch
     assert len({port for _, port in addresses}) == 1
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "a..b", "\x00"])
-def test_an_address_that_is_not_ours(host) -> None:
+@pytest.mark.parametrize(
+    ("host", "slug"),
+    [
+        ("192.0.2.1", "listen.failed"),
+        *((host, "listen.unknown-address") for host in ("no-such-host.invalid", "a..b", "\x00")),
+    ],
+)
+def test_an_address_that_is_not_ours(host, slug) -> None:
     with pytest.raises(OutputError) as caught:
         StorageServer(ServerOptions(port=0, hosts=(host,))).start()
-    assert caught.value.slug == "listen.failed"
+    assert caught.value.slug == slug
     assert caught.value.exit_code == ExitCode.CANNOT_LISTEN
+
+
+def test_a_server_that_cannot_start_leaves_no_folder(tmp_path) -> None:
+    output = tmp_path / "a" / "b"
+    with serving(None) as server, pytest.raises(OutputError):
+        StorageServer(ServerOptions(port=server.port, hosts=("127.0.0.1",), output=output)).start()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stop_does_not_wait_for_an_association_that_only_stays_open(tmp_path, monkeypatch) -> None:
+    """Neither for it nor for a handshake that does not go on: both still stand when the server has ended."""
+    monkeypatch.setattr(module, "_GRACE", 10 * LIMIT)
+    monkeypatch.setattr(module, "_IDLE", 0.1)
+    with running(tmp_path, Events()) as (server, runner), Client(server.port).associate():
+        server.stop()
+        runner.join(LIMIT)
+        assert not runner.is_alive()
 
 
 def test_a_port_that_is_taken() -> None:

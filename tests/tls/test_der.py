@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
-from hypothesis import assume, example, given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dicomtls_cli.tls.der import may_sign_certificates
@@ -96,41 +96,71 @@ def test_the_three_that_matter() -> None:
     assert not may_sign_certificates(_LEAF)
 
 
-_VALUES = st.one_of(
-    st.binary(max_size=6),
-    st.sampled_from(
-        [
-            b"\x30\x03\x01\x01\xff", b"\x30\x06\x01\x01\xff\x02\x01\x00", b"\x30\x00", b"\x30\x03\x01\x01\x00",
-            b"\x30\x03\x01\x01\x01", b"\x30\x04\x01\x02\xff\xff", b"\x30\x81\x03\x01\x01\xff",
-            b"\x30\x80\x01\x01\xff\0\0",
-            b"\x30\x03\x01\x01\xff\x00", b"\x30\x06\x01\x01\xff\x01\x01\xff", b"\x30\x06\x02\x01\x00\x01\x01\xff",
-            b"\x03\x02\x02\x04", b"\x03\x02\x01\x06", b"\x03\x02\x00\x04", b"\x03\x02\x08\x04", b"\x03\x02\x05\x04",
-            b"\x03\x03\x07\x04\x80", b"\x03\x01\x00", b"\x03\x00", b"\x03\x02\x02\x04\x00", b"\x04\x02\x02\x04",
-        ]
-    ),
-)  # fmt: skip
+_CONSTRAINT_BYTES = [
+    b"\x30\x03\x01\x01\xff",  # the right one
+    b"\x30\x06\x01\x01\xff\x02\x01\x00",  # ... with a path length
+    b"\x30\x00",
+    b"\x30\x03\x01\x01\x00",
+    b"\x30\x03\x01\x01\x01",
+    b"\x30\x04\x01\x02\xff\xff",
+    b"\x30\x81\x03\x01\x01\xff",
+    b"\x30\x82\x00\x03\x01\x01\xff",
+    b"\x30\x80\x01\x01\xff\x00\x00",
+    b"\x30\x03\x01\x01\xff\x00",
+    b"\x30\x06\x01\x01\xff\x01\x01\xff",
+    b"\x30\x09\x01\x01\xff\x02\x01\x00\x02\x01\x00",
+    b"\x30\x06\x02\x01\x00\x01\x01\xff",
+    b"\x31\x03\x01\x01\xff",
+    b"\x01\x01\xff",
+    b"",
+]
+_USAGE_BYTES = [
+    b"\x03\x02\x02\x04",  # the right one
+    b"\x03\x02\x01\x06",  # ... with cRLSign
+    b"\x03\x02\x01\x02",
+    b"\x03\x02\x00\x04",
+    b"\x03\x02\x08\x04",
+    b"\x03\x02\x05\x04",
+    b"\x03\x03\x02\x04\x00",
+    b"\x03\x81\x02\x02\x04",
+    b"\x03\x02\x02\x04\x00",
+    b"\x04\x02\x02\x04",
+    b"\x03\x01\x00",
+    b"\x03\x00",
+    b"",
+]
 
 
-@given(_VALUES, _VALUES)
-@example(b"\x30\x03\x01\x01\xff", b"\x03\x02\x02\x04")
-@example(b"\x30\x06\x01\x01\xff\x01\x01\xff", b"\x03\x02\x02\x04")
-@example(b"\x30\x03\x01\x01\xff", b"\x03\x02\x05\x04")
-def test_an_extension_of_any_bytes_is_no_reason_to_say_yes(constraints: bytes, usage: bytes) -> None:
+def _agrees(constraints: bytes, usage: bytes) -> bool:
     der = _certificate(
         x509.UnrecognizedExtension(ExtensionOID.BASIC_CONSTRAINTS, constraints),
         x509.UnrecognizedExtension(ExtensionOID.KEY_USAGE, usage),
     )
-    assert may_sign_certificates(der) is (_by_cryptography(der) is True)
+    said = may_sign_certificates(der)
+    assert said is (_by_cryptography(der) is True)
+    return said
 
 
+def test_extensions_of_odd_bytes_are_no_reason_to_say_yes() -> None:
+    said = [_agrees(constraints, usage) for constraints in _CONSTRAINT_BYTES for usage in _USAGE_BYTES]
+    assert any(said)
+
+
+@given(st.binary(max_size=6), st.binary(max_size=6))
+def test_extensions_of_any_bytes_are_no_reason_to_say_yes(constraints: bytes, usage: bytes) -> None:
+    _agrees(constraints, _USAGE_BYTES[0])
+    _agrees(_CONSTRAINT_BYTES[0], usage)
+
+
+@pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize("again", [ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE])
-def test_two_of_one_extension_are_none(again: x509.ObjectIdentifier) -> None:
+def test_two_of_one_extension_are_none(again: x509.ObjectIdentifier, first: bool) -> None:
     """RFC 5280 4.2. `cryptography` makes no such certificate, so the identifier of a third one is changed."""
     third = x509.ObjectIdentifier("2.5.29.99")
     value = {ExtensionOID.BASIC_CONSTRAINTS: b"\x30\x00", ExtensionOID.KEY_USAGE: b"\x03\x02\x07\x80"}[again]
-    der = _certificate(
-        x509.BasicConstraints(True, None), _usage([True] * 9), x509.UnrecognizedExtension(third, value)
-    )
+    odd = x509.UnrecognizedExtension(third, value)
+    extensions = [x509.BasicConstraints(True, None), _usage([True] * 9)]
+    der = _certificate(*([odd, *extensions] if first else [*extensions, odd]))
     assert may_sign_certificates(der)
     last = int(again.dotted_string.rpartition(".")[2])
     doubled = der.replace(b"\x06\x03\x55\x1d\x63", b"\x06\x03\x55\x1d" + bytes([last]))
