@@ -13,6 +13,7 @@ import struct
 from collections.abc import Container
 from dataclasses import dataclass
 from enum import IntEnum
+from operator import attrgetter
 from typing import Any
 
 from dicomtls_cli.errors import ProtocolError, printable
@@ -30,6 +31,8 @@ _LONGEST_COMMENT = 64  # VR LO
 _ELEMENT = struct.Struct("<HHI")
 _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
+_NUMBER = struct.Struct("<HHIH")  # an element of VR US, whole
+_GROUP_LENGTH = struct.Struct("<HHII")
 
 
 class CommandField(IntEnum):
@@ -132,6 +135,10 @@ _ELEMENTS = {
 }
 
 
+_WRITTEN = tuple((element, vr) for element, (_, vr) in _ELEMENTS.items())
+_VALUES = attrgetter(*(name for name, _ in _ELEMENTS.values()))
+
+
 def echo_request(message_id: int) -> Command:
     """Return a C-ECHO-RQ. PS3.7 section 9.3.5.1."""
     return Command(CommandField.C_ECHO_RQ, message_id, sop_class="1.2.840.10008.1.1")
@@ -187,28 +194,28 @@ def encode(command: Command) -> bytes:
 
     Raise `ValueError` where a number does not fit 16 bits. PS3.7 section 6.3.
     """
-    elements = b"".join(
-        _encode_element(element, vr, getattr(command, name)) for element, (name, vr) in _ELEMENTS.items()
-    )
-    return _ELEMENT.pack(0, 0, _U32.size) + _U32.pack(len(elements)) + elements
-
-
-def _encode_element(element: int, vr: str, value: Any) -> bytes:
-    if element == 0x0800:
-        content = _U16.pack(_HAS_DATA if value else _NO_DATA)
-    elif value is None or value in ("", ()):
-        return b""
-    elif vr == "US":
-        if not 0 <= value <= 0xFFFF:
-            raise ValueError(f"{value} does not fit (0000,{element:04X})")
-        content = _U16.pack(value)
-    elif vr == "AT":
-        content = b"".join(_U16.pack(group) + _U16.pack(number) for group, number in value)
-    else:
-        content = value.encode("latin-1", "replace")
-        if len(content) % 2:
-            content += b"\0" if vr == "UI" else b" "
-    return _ELEMENT.pack(0, element, len(content)) + content
+    parts = []
+    length = 0
+    for (element, vr), value in zip(_WRITTEN, _VALUES(command), strict=True):
+        if element == 0x0800:
+            value = _HAS_DATA if value else _NO_DATA
+        elif value is None or value == "" or value == ():
+            continue
+        if vr == "US":
+            if not 0 <= value <= 0xFFFF:
+                raise ValueError(f"{value} does not fit (0000,{element:04X})")
+            parts.append(_NUMBER.pack(0, element, 2, value))
+            length += _NUMBER.size
+            continue
+        if vr == "AT":
+            content = b"".join(_U16.pack(group) + _U16.pack(number) for group, number in value)
+        else:
+            content = value.encode("latin-1", "replace")
+            if len(content) % 2:
+                content += b"\0" if vr == "UI" else b" "
+        parts += (_ELEMENT.pack(0, element, len(content)), content)
+        length += _ELEMENT.size + len(content)
+    return b"".join((_GROUP_LENGTH.pack(0, 0, 4, length), *parts))
 
 
 def decode(data: bytes | bytearray | memoryview) -> Command:
@@ -238,34 +245,36 @@ def _read_elements(data: bytes, fields: dict[str, Any]) -> str | None:
         return f"{len(data)} bytes"
     fault: str | None = None
     seen: set[int] = set()
-    offset = 0
-    while offset < len(data):
-        if len(data) - offset < _ELEMENT.size:
-            return f"{len(data) - offset} bytes after the last element"
+    offset, end = 0, len(data)
+    while offset < end:
+        if end - offset < _ELEMENT.size:
+            return f"{end - offset} bytes after the last element"
         group, element, length = _ELEMENT.unpack_from(data, offset)
         offset += _ELEMENT.size
-        if length > len(data) - offset:
-            return f"({group:04X},{element:04X}) claims {length} bytes, {len(data) - offset} are left"
-        content = data[offset : offset + length]
-        offset += length
+        if length > end - offset:
+            return f"({group:04X},{element:04X}) claims {length} bytes, {end - offset} are left"
         if group or element in seen:
             return f"({group:04X},{element:04X}) " + ("is no command element" if group else "is there twice")
         seen.add(element)
-        if element not in _ELEMENTS or not content:
-            continue
-        name, vr = _ELEMENTS[element]
-        value = _decode_value(vr, content)
-        if value is None:
-            fault = fault or f"(0000,{element:04X}) with {length} bytes"
-        else:
-            fields[name] = value != _NO_DATA if name == "has_data" else value
+        known = _ELEMENTS.get(element)
+        if known is not None and length:
+            name, vr = known
+            if vr == "US" and length == 2:
+                value: Any = _U16.unpack_from(data, offset)[0]
+            else:
+                value = _decode_value(vr, data[offset : offset + length])
+            if value is None:
+                fault = fault or f"(0000,{element:04X}) with {length} bytes"
+            else:
+                fields[name] = value != _NO_DATA if name == "has_data" else value
+        offset += length
     return fault
 
 
 def _decode_value(vr: str, content: bytes) -> Any:
     """Return the value of an element, or None where its size is wrong."""
     if vr == "US":
-        return _U16.unpack(content)[0] if len(content) == _U16.size else None
+        return None  # two bytes were read already
     if vr == "AT":
         if len(content) % _U32.size:
             return None

@@ -110,7 +110,8 @@ def connect(peer: Peer, requestor: Requestor) -> tuple[socket.socket, TlsFacts |
 
 def _wrap(sock: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
     # The name is sent (SNI) where it is one; the identity check gets it in any case.
-    return context.wrap_socket(sock, server_hostname=host.rstrip("."), do_handshake_on_connect=False)
+    name = host.partition("%")[0].rstrip(".")  # without the zone of an IPv6 address
+    return context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
 
 
 def _connect_tcp(peer: Peer, requestor: Requestor) -> socket.socket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -9,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import chain
-from typing import IO
+from typing import IO, NamedTuple
 
-from dicomtls_cli.dimse.command import Priority, encode, next_message_id, store_request
+from dicomtls_cli.dimse.command import Command, Priority, encode, next_message_id, store_request
 from dicomtls_cli.dimse.status import StatusClass, classify, words
 from dicomtls_cli.errors import AssociationLost, DicomTlsError, ExitCode, InputError
 from dicomtls_cli.services.agenda import Agenda, proposal
@@ -31,7 +32,7 @@ logger = logging.getLogger("dicomtls.association")
 _FRUITLESS = 2  # associations in a row that stored nothing: the peer is at fault, not a file
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """What became of one instance.
 
@@ -83,6 +84,14 @@ def send(
         sender.abandon()
 
 
+class _Staged(NamedTuple):
+    """An instance that is laid out on an association: its file, the bytes of its data set, its message id."""
+
+    file: IO[bytes]
+    length: int
+    message_id: int
+
+
 class _Sender:
     """The associations of one `send`, one after the other."""
 
@@ -100,10 +109,13 @@ class _Sender:
         self.fruitless = 0
         self.lost: DicomTlsError | None = None  # why the association ended, where we did not end it
         self.message_id = 0
+        self.ahead: Instance | None = None  # the next one, where it is known already
+        self.staged: _Staged | None = None  # what of it is laid out already on the open association
 
     def outcomes(self) -> Iterator[Outcome]:
         """Send one instance after the other, over a new association wherever one is needed."""
-        while (instance := self.agenda.next(self.proposed)) is not None:
+        while (instance := self.ahead or self.agenda.next(self.proposed)) is not None:
+            self.ahead = None
             if proposal(instance) not in self.proposed:
                 try:
                     self._reopen(instance)
@@ -112,8 +124,7 @@ class _Sender:
                         raise
                     yield from self._give_up(error, instance)
                     return
-            outcome = self._send_one(instance)
-            yield outcome
+            yield self._send_one(instance)
             if self.association is not None and not self.association.is_open:
                 self.close()
                 lost, self.lost = self.lost, None
@@ -125,7 +136,8 @@ class _Sender:
                     return
 
     def _give_up(self, error: DicomTlsError, *unsent: Instance) -> Iterator[Outcome]:
-        everything = chain(unsent, self.agenda.rest())
+        ahead = () if self.ahead is None else (self.ahead,)
+        everything = chain(unsent, ahead, self.agenda.rest())
         return (_failed(instance, _not_sent(instance, error)) for instance in everything)
 
     def _reopen(self, instance: Instance) -> None:
@@ -143,11 +155,17 @@ class _Sender:
         reason = self.refused.get(proposal(instance))
         if reason is not None:
             return _failed(instance, _no_context(instance, reason))
+        association = self.association
+        assert association is not None
         begun = time.monotonic()
         try:
-            with instance.path.open("rb", buffering=0) as file:
-                data, length = _data_set(file, instance)
-                status, comment = self._store(instance, data, length)
+            staged, self.staged = self.staged or self._stage(instance), None
+            with staged.file:
+                self._tell_request(instance, staged.message_id)
+                association.transmit()
+            self._look_ahead()
+            context_id = self.context_ids[proposal(instance)]
+            response = expect_response(association, context_id, staged.message_id)
         except DicomTlsError as error:
             found = error
             if isinstance(error, AssociationLost):
@@ -156,7 +174,40 @@ class _Sender:
             return Outcome(instance, None, found, time.monotonic() - begun, 0)
         except OSError as error:
             return _failed(instance, _unreadable(instance, error))
-        seconds = time.monotonic() - begun
+        return self._judge(instance, response, time.monotonic() - begun, staged.length)
+
+    def _stage(self, instance: Instance) -> _Staged:
+        """Open `instance` and lay it out on the association."""
+        assert self.association is not None
+        file = open(instance.path, "rb", buffering=0)  # noqa: PTH123, SIM115 - half of Path.open's cost; kept open
+        try:
+            data, length = _data_set(file, instance)
+            self.message_id = next_message_id(self.message_id)
+            request = store_request(self.message_id, instance.sop_class, instance.sop_instance, self.priority)
+            self.association.stage(self.context_ids[proposal(instance)], encode(request), data, length)
+        except BaseException:
+            file.close()
+            raise
+        return _Staged(file, length, self.message_id)
+
+    def _look_ahead(self) -> None:
+        """Do for the next instances what can be done while the peer works on this one."""
+        self.agenda.look_further()
+        self.ahead = self.agenda.next(self.proposed)
+        if self.ahead is not None and proposal(self.ahead) in self.context_ids:
+            with contextlib.suppress(DicomTlsError, OSError):  # its turn will come, and tell what is wrong
+                self.staged = self._stage(self.ahead)
+
+    def _unstage(self) -> None:
+        if self.staged is not None:
+            self.staged.file.close()
+            self.staged = None
+
+    def _judge(self, instance: Instance, response: Command, seconds: float, length: int) -> Outcome:
+        status, comment = response.status, response.error_comment
+        assert status is not None
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("Received Store Response (%s)", "Success" if status == 0 else words(status, comment))
         if classify(status) in (StatusClass.SUCCESS, StatusClass.WARNING):
             self.has_stored = True
             return Outcome(instance, status, None, seconds, length)
@@ -168,26 +219,14 @@ class _Sender:
         )
         return Outcome(instance, status, failure, seconds, length)
 
-    def _store(self, instance: Instance, data: IO[bytes], length: int) -> tuple[int, str]:
-        association = self.association
-        assert association is not None
-        context_id = self.context_ids[proposal(instance)]
-        self.message_id = next_message_id(self.message_id)
-        request = store_request(self.message_id, instance.sop_class, instance.sop_instance, self.priority)
+    def _tell_request(self, instance: Instance, message_id: int) -> None:
         if logger.isEnabledFor(logging.INFO):
             logger.info("Sending file: %s", instance.path)
-            logger.info("Sending Store Request (MsgID %d, %s)", self.message_id, modality(instance.sop_class))
-        association.send(context_id, encode(request), data, length)
-        self.agenda.look_further()  # the peer works, and we have time
-        response = expect_response(association, context_id, self.message_id)
-        assert response.status is not None
-        if logger.isEnabledFor(logging.INFO):
-            told = "Success" if response.status == 0 else words(response.status, response.error_comment)
-            logger.info("Received Store Response (%s)", told)
-        return response.status, response.error_comment
+            logger.info("Sending Store Request (MsgID %d, %s)", message_id, modality(instance.sop_class))
 
     def close(self) -> None:
         """Release the association in order; one that cannot be released any more is just closed."""
+        self._unstage()
         association, self.association, self.proposed = self.association, None, frozenset()
         if association is None or not association.is_open:
             return
@@ -202,6 +241,7 @@ class _Sender:
 
     def abandon(self) -> None:
         """Abort what is still open: the sending was left in the middle."""
+        self._unstage()
         if self.association is not None and self.association.is_open:
             self.association.abort()
 

@@ -130,6 +130,8 @@ class Association:
         self.max_send_pdv = 0
         self._fragment = 0
         self._block = memoryview(b"")
+        self._blocks: Iterator[memoryview | bytes] = iter(())
+        self._staged: memoryview | bytes = b""
         self._pdu_left = 0  # bytes of the P-DATA PDU being read
         self._pdu_deadline = 0.0  # ... and until when they have to be here
         self._empty_pdvs = 0
@@ -187,23 +189,40 @@ class Association:
     # ------------------------------------------------------------------ sending
 
     def send(self, context_id: int, command: bytes, data: IO[bytes] | None = None, length: int = 0) -> None:
-        """Send a command set, and after it `length` bytes (even) read from `data`.
-
-        A file that ends early or cannot be read raises InputError after an A-ABORT: nothing is ever padded
-        (PS3.7 Annex F), and nothing else can follow half a data set.
-        """
-        head = self._command_pdus(context_id, command)
+        """Send a command set, and after it `length` bytes (even) read from `data`; see `stage`."""
         if data is None:
-            self._send(head, self.dimse_timeout)
+            self._send(self._command_pdus(context_id, command), self.dimse_timeout)
             return
+        self.stage(context_id, command, data, length)
+        self.transmit()
+
+    def stage(self, context_id: int, command: bytes, data: IO[bytes], length: int) -> None:
+        """Prepare a message for `transmit`: its command set and the beginning of its data are read and laid out.
+
+        That can be done while the response to the message before is still awaited. Raises InputError when
+        `data` cannot be read or ends early; nothing was sent then, and the association goes on.
+        """
         if not self._block:
             size = _SHORT_BLOCK if self.dimse_timeout < _SHORT_TIMEOUT else _BLOCK
             count = min(max(size // (self._fragment + 12), 1), _MOST_SLOTS)
             self._block = memoryview(bytearray(_HEAD + count * (self._fragment + 12)))
-        if len(head) > _HEAD:
-            self._send(head, self.dimse_timeout)
-            head = b""
-        self._send_data(context_id, head, data, length)
+        self._blocks = self._lay_out(context_id, self._command_pdus(context_id, command), data, length)
+        self._staged = next(self._blocks)
+
+    def transmit(self) -> None:
+        """Send what was staged, to its end.
+
+        Data that cannot be read, or ends early, in the middle raises InputError after an A-ABORT: nothing is
+        ever padded (PS3.7 Annex F), and nothing else can follow half a data set.
+        """
+        block: memoryview | bytes | None = self._staged
+        while block is not None:
+            self._send(block, self.dimse_timeout)
+            try:
+                block = next(self._blocks, None)
+            except InputError:
+                self.abort()
+                raise
 
     def _command_pdus(self, context_id: int, command: bytes) -> bytes:
         parts = []
@@ -213,8 +232,14 @@ class Association:
             parts += [data_pdu_header(context_id, True, last, len(piece)), piece]
         return b"".join(parts)
 
-    def _send_data(self, context_id: int, head: bytes, data: IO[bytes], length: int) -> None:
+    def _lay_out(
+        self, context_id: int, head: bytes, data: IO[bytes], length: int
+    ) -> Iterator[memoryview | bytes]:
+        """Yield one block of PDUs after the other, each in the same memory."""
         block, fragment, step = self._block, self._fragment, self._fragment + 12
+        if len(head) > _HEAD:
+            yield head
+            head = b""
         first = _HEAD - len(head)
         block[first:_HEAD] = head
         capacity = (len(block) - _HEAD) // step
@@ -232,31 +257,12 @@ class Association:
                     block[at : at + 12] = data_pdu_header(context_id, False, last, size) if last else full
                     slots.append(block[at + 12 : at + 12 + size])
             total = sum(map(len, slots))
-            self._read_block(data, slots, total)
-            self._send(block[first : _HEAD + count * 12 + total], self.dimse_timeout)
+            _read_block(data, slots, total)
+            yield block[first : _HEAD + count * 12 + total]
             first = _HEAD
             left -= total
             if left <= 0:
                 return
-
-    def _read_block(self, data: IO[bytes], slots: list[memoryview], total: int) -> None:
-        name = getattr(data, "name", "the data set")
-        try:
-            count = _read_into(data, slots)
-        except OSError as error:
-            self.abort()
-            raise InputError(
-                f"cannot read `{name}`: {error.strerror or error}",
-                "check the disk it is on",
-                slug="input.unreadable",
-            ) from error
-        if count != total:
-            self.abort()
-            raise InputError(
-                f"`{name}` became shorter while it was sent",
-                "send it again once nothing writes to it",
-                slug="input.file-shrank",
-            )
 
     # ------------------------------------------------------------------ receiving
 
@@ -510,6 +516,25 @@ class Association:
         if logger.isEnabledFor(logging.DEBUG):
             for line in describe(pdu):
                 logger.debug("%s", line)
+
+
+def _read_block(data: IO[bytes], slots: list[memoryview], total: int) -> None:
+    """Fill `slots`, `total` bytes in all, from `data`; raise InputError where it has less."""
+    name = getattr(data, "name", "the data set")
+    try:
+        count = _read_into(data, slots)
+    except OSError as error:
+        raise InputError(
+            f"cannot read `{name}`: {error.strerror or error}",
+            "check the disk it is on",
+            slug="input.unreadable",
+        ) from error
+    if count != total:
+        raise InputError(
+            f"`{name}` became shorter while it was sent",
+            "send it again once nothing writes to it",
+            slug="input.file-shrank",
+        )
 
 
 def _read_into(data: IO[bytes], slots: list[memoryview]) -> int:

@@ -23,8 +23,7 @@ from typing import Any
 
 from tests.benchmarks import tools
 from tests.benchmarks.loads import MB, Load, make_load
-from tests.benchmarks.tools import Keys, Receiver, timed
-from tests.support.cli import environment
+from tests.benchmarks.tools import Keys, Receiver, environment, timed
 
 ROWS = {
     "big": ("one object of 500 MB", 1, 500 * MB, 1),
@@ -153,8 +152,7 @@ def start_measurements(keys: Keys, receivers: list[Receiver]) -> list[Measuremen
     quiet = tools.QUIET
 
     def process(words: list[str], count: int = 5) -> float:
-        env = {**environment()}
-        env.pop("PYTHONDONTWRITEBYTECODE", None)
+        env = environment()
         return (
             timed(lambda: [subprocess.run(words, env=env, check=True, **quiet) for _ in range(count)]) / count
         )

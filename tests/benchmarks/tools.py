@@ -19,10 +19,19 @@ from dicomtls_cli.services.scan import Instance, scan
 from dicomtls_cli.services.send import send
 from dicomtls_cli.tls.policy import Role
 from tests.benchmarks.loads import MB, Load
-from tests.support.cli import environment
+from tests.support import cli
 from tests.support.peers import free_ports
 
 QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a user: Python keeps what it compiled."""
+    env = cli.environment()
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    return env
+
+
 OURS = [sys.executable, "-m", "dicomtls_cli"]
 
 

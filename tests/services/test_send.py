@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -491,10 +493,8 @@ def test_a_file_that_changed_after_it_was_looked_at_is_not_sent(tmp_path) -> Non
     assert all(o.error.exit_code == ExitCode.INPUT for o in found if o.error)
 
 
-def test_files_that_shrink_while_they_are_sent_end_their_association_but_not_the_rest(
-    tmp_path, monkeypatch
-) -> None:
-    """Twice in a row: it is not the peer's fault, and no reason to give up on it."""
+def test_small_files_that_shrink_before_they_are_sent_cost_only_themselves(tmp_path, monkeypatch) -> None:
+    """Nothing of them was sent: the association goes on."""
     wanted = made(tmp_path, 4)
     opened = module._data_set
 
@@ -506,9 +506,37 @@ def test_files_that_shrink_while_they_are_sent_end_their_association_but_not_the
 
     monkeypatch.setattr(module, "_data_set", shrinking)
 
+    with listening(scp(STORED, STORED)) as port:
+        found = outcomes(port, wanted)
+    assert slugs(found) == ["input.file-shrank", "input.file-shrank", "", ""]
+
+
+def test_large_files_that_shrink_while_they_are_sent_end_their_association_but_not_the_rest(
+    tmp_path, monkeypatch
+) -> None:
+    """Twice in a row: it is not the peer's fault, and no reason to give up on it."""
+    wanted = made(tmp_path, 4)
+    for instance in wanted[:2]:
+        with instance.path.open("ab") as file:
+            file.truncate(1 << 20)
+    wanted = [replace(i, size=i.path.stat().st_size) for i in wanted]
+    opened = module._data_set
+
+    def shrinking(file, instance):
+        data, length = opened(file, instance)
+        if instance.size == 1 << 20:
+            os.truncate(instance.path, 600_000)  # past the first block, which is laid out by then
+        return data, length
+
+    monkeypatch.setattr(module, "_data_set", shrinking)
+
     def aborted(peer: Scripted) -> None:
         peer.accept()
-        peer.expect_abort(USER, 0)
+        pdu_type, body = peer.read_pdu()
+        while pdu_type != 7:
+            pdu_type, body = peer.read_pdu()
+        assert tuple(body[2:]) == (USER, 0)
+        peer.expect_end()
 
     with listening(aborted, aborted, scp(STORED, STORED)) as port:
         found = outcomes(port, wanted)
@@ -543,6 +571,7 @@ def test_who_stops_asking_leaves_no_association_open(tmp_path) -> None:
 def test_an_interrupt_aborts_the_association(tmp_path, monkeypatch) -> None:
     def script(peer: Scripted) -> None:
         scp(STORED, release=False)(peer)
+        take(peer)
         peer.expect_abort(USER, 0)
 
     def interrupt(*_: object) -> None:
@@ -551,7 +580,7 @@ def test_an_interrupt_aborts_the_association(tmp_path, monkeypatch) -> None:
     with listening(script) as port:
         sending = send(Peer("127.0.0.1", port), made(tmp_path, 3), Requestor())
         next(sending)
-        monkeypatch.setattr(module, "store_request", interrupt)
+        monkeypatch.setattr(module, "expect_response", interrupt)
         with pytest.raises(KeyboardInterrupt):
             next(sending)
 

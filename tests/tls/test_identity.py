@@ -238,3 +238,12 @@ def test_a_tampered_context_does_not_let_in_who_shows_nothing(zoo: Zoo) -> None:
     server.verify_mode = ssl.CERT_NONE
     _, ours = connect(plain_context(Role.REQUESTOR, key_pair(zoo["self"])), server)
     assert ours.outcome == NO_CERTIFICATE
+
+
+def test_what_is_put_into_a_context_by_hand_is_no_pin(zoo: Zoo) -> None:
+    """Pins are those of the policy; a CA that shows its own certificate is not a peer it vouches for."""
+    for animal in ("self", "openssl", "ca"):
+        server = server_context(TlsPolicy(Role.ACCEPTOR, key_pair(zoo["own"]), trust(zoo["twin"])))
+        server.load_verify_locations(cadata=zoo[animal].der)
+        _, ours = connect(plain_context(Role.REQUESTOR, key_pair(zoo[animal])), server)
+        assert ours.outcome == NOT_PINNED

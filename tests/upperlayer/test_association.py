@@ -1060,7 +1060,26 @@ def test_a_source_that_gives_little_at_a_time_is_read_to_its_end() -> None:
         association.release()
 
 
-@pytest.mark.parametrize("there", [0, 2, 16378, 20_000, 262_080, 300_000])
+@pytest.mark.parametrize("there", [0, 2, 16378, 20_000])
+def test_a_file_that_is_short_before_anything_was_sent_costs_only_itself(there, tmp_path) -> None:
+    """Nothing of it is on the wire, and the next message goes over the same association."""
+    path = tmp_path / "short"
+    path.write_bytes(pattern(there))
+
+    def script(peer: Scripted) -> None:
+        assert check_pdus(peer, 16384, 100) == pattern(100)
+        peer.release()
+
+    with requestor(script) as association, path.open("rb", buffering=0) as data:
+        with pytest.raises(InputError) as caught:
+            association.send(3, COMMAND, data, 400_000)
+        assert caught.value.slug == "input.file-shrank"
+        assert association.is_open
+        association.send(3, COMMAND, io.BytesIO(pattern(100)), 100)
+        association.release()
+
+
+@pytest.mark.parametrize("there", [262_080, 300_000])
 @pytest.mark.parametrize("kind", ["file", "memory"])
 def test_a_file_that_shrinks_while_it_is_sent_is_aborted_and_never_padded(there, kind, tmp_path) -> None:
     path = tmp_path / "shrinking"
