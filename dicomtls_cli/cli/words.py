@@ -13,7 +13,7 @@ import importlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -29,8 +29,7 @@ WORDS_META_KEY = "dicomtls.words"
 _VERBOSITY = re.compile(r"-v+")
 
 
-@dataclass(frozen=True)
-class Refused:
+class Refused(NamedTuple):
     """A spelling of another toolkit that is a usage error here.
 
     `why` completes "option `X` is refused: ..."; `hint` says what to write instead.
@@ -40,8 +39,7 @@ class Refused:
     hint: str
 
 
-@dataclass(frozen=True)
-class Stated:
+class Stated(NamedTuple):
     """A spelling that asks for what happens anyway, or for what has no meaning here: dropped, with a note.
 
     `note` says what is done; `nargs` is how many words the option takes along. When `only` is not empty,

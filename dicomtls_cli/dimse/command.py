@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Container
-from dataclasses import dataclass
 from enum import IntEnum
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from dicomtls_cli.errors import ProtocolError, printable
 from dicomtls_cli.upperlayer.header import AbortReason
@@ -71,8 +70,7 @@ class Priority(IntEnum):
     LOW = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A command set, of any DIMSE message; what it does not contain is None or empty.
 
     `field` is (0000,0100), also of an operation we do not know. `sop_class` and `sop_instance` are the

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import socket
 import ssl
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from dicomtls_cli.errors import AssociationLost, ConnectionFailed, DicomTlsError, ExitCode
 from dicomtls_cli.tls.context import IdentityError
@@ -29,8 +29,7 @@ class Stage(StrEnum):
     DIMSE = "dimse"
 
 
-@dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(NamedTuple):
     """One row of the tables: stable name, cause, next step, exit code."""
 
     slug: str

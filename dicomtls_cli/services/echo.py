@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dicomtls_cli.dimse.command import Command, decode, echo_request, encode
 from dicomtls_cli.dimse.status import StatusClass, classify, words
@@ -23,8 +23,7 @@ logger = logging.getLogger("dicomtls.association")
 _CONTEXTS = propose([(VERIFICATION, (IMPLICIT_VR_LITTLE_ENDIAN,))])
 
 
-@dataclass(frozen=True)
-class EchoResult:
+class EchoResult(NamedTuple):
     """A verified peer: how it is secured (None: plain DICOM), what it says of itself, how long it took.
 
     `seconds` is the time from the C-ECHO-RQ to its response, `total_seconds` that of the whole association.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dicomtls_cli.errors import DicomTlsError
 from dicomtls_cli.pki.subject import subject_of
@@ -10,8 +10,7 @@ from dicomtls_cli.services.receive import InstanceReceived
 from dicomtls_cli.tls.handshake import TlsFacts
 
 
-@dataclass(frozen=True)
-class Client:
+class Client(NamedTuple):
     """A connected peer as far as it is known: its address, its AE titles, how the connection is secured.
 
     `certificate` is what it showed (DER), also where that was refused.
@@ -31,31 +30,27 @@ class Client:
         return subject_of(self.certificate) if self.certificate else ""
 
 
-@dataclass(frozen=True)
-class Refused:
+class Refused(NamedTuple):
     """A connection that did not become an association, and why."""
 
     client: Client
     error: DicomTlsError
 
 
-@dataclass(frozen=True)
-class Opened:
+class Opened(NamedTuple):
     """An association was accepted."""
 
     client: Client
 
 
-@dataclass(frozen=True)
-class Received:
+class Received(NamedTuple):
     """An instance came, and was stored or not."""
 
     client: Client
     instance: InstanceReceived
 
 
-@dataclass(frozen=True)
-class Closed:
+class Closed(NamedTuple):
     """An association ended; `error` is None after a release."""
 
     client: Client

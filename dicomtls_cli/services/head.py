@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dicomtls_cli.services import elements
 from dicomtls_cli.services.elements import Encoding, HeadError, ShortError
@@ -30,15 +30,13 @@ _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _META_CLASS, _META_INSTANCE, _META_SYNTAX = 0x00020002, 0x00020003, 0x00020010
 
 
-@dataclass(frozen=True)
-class NeedMore:
+class NeedMore(NamedTuple):
     """The bytes end too early: at least `need` bytes, counted from the start, are needed to go on."""
 
     need: int
 
 
-@dataclass(frozen=True)
-class FileMeta:
+class FileMeta(NamedTuple):
     """What the file meta information says (PS3.10 7.1); a UID that is not there is empty.
 
     `offset` is where the data set begins, in bytes from the start of the file.
@@ -50,8 +48,7 @@ class FileMeta:
     offset: int
 
 
-@dataclass(frozen=True)
-class Head:
+class Head(NamedTuple):
     """The wanted values of a data set, as far as they are known.
 
     `values`: by tag, one character per byte (latin-1: `.encode("latin-1")` gives the bytes back), trailing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dicomtls_cli.dimse.command import Command, CommandField, MalformedCommand, decode, encode, response
 from dicomtls_cli.dimse.status import (
@@ -34,8 +34,7 @@ from dicomtls_cli.upperlayer.registry import VERIFICATION, is_uid
 logger = logging.getLogger("dicomtls.association")
 
 
-@dataclass(frozen=True)
-class InstanceReceived:
+class InstanceReceived(NamedTuple):
     """An instance that was sent to us and the answer it got; `stored` is None where it was not stored."""
 
     sop_class: str

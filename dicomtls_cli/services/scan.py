@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 from dicomtls_cli.errors import DicomTlsError, InputError
 from dicomtls_cli.services.asking import ask_pydicom
@@ -22,8 +22,7 @@ _HEAD_LIMIT = 1 << 20  # bytes of a file looked through for its UIDs
 _MAGIC_END = 132
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
+class Instance(NamedTuple):
     """A DICOM file that can be sent.
 
     `offset` is where its data set begins and `size` where the file ends, in bytes. The UIDs are the data
@@ -39,8 +38,7 @@ class Instance:
     remark: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(NamedTuple):
     """A file or folder that is not sent, and why.
 
     `expected` tells that somebody named this very path, or that it is DICOM and broken: a failure, where

@@ -7,7 +7,6 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from io import BytesIO
 from itertools import chain
 from typing import IO, NamedTuple
@@ -32,8 +31,7 @@ logger = logging.getLogger("dicomtls.association")
 _FRUITLESS = 2  # associations in a row that stored nothing: the peer is at fault, not a file
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one instance.
 
     `status` is the peer's C-STORE status, None where it gave none; `error` says what went wrong and is None

@@ -13,10 +13,9 @@ import itertools
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from dicomtls_cli.errors import OutputError
 from dicomtls_cli.services.asking import ask_pydicom
@@ -54,8 +53,7 @@ class NoRoom(Exception):
     """The file system takes no more: full, quota, file size, input/output error, read-only, gone."""
 
 
-@dataclass(frozen=True)
-class Identifiers:
+class Identifiers(NamedTuple):
     """What a C-STORE-RQ and its association say about the instance that follows."""
 
     sop_class: str
@@ -65,8 +63,7 @@ class Identifiers:
     called_aet: str
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(NamedTuple):
     """A received instance; `path` is None where it was thrown away on purpose.
 
     `replaced` tells that a file of that name was there before, `identical` that it had the same bytes.

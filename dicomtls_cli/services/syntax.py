@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
@@ -34,8 +34,7 @@ _ENCAPSULATED = {
 }
 
 
-@dataclass(frozen=True)
-class TransferSyntax:
+class TransferSyntax(NamedTuple):
     """The encoding of a data set.
 
     `known` is False for a UID that is not in the table (a private or future one): by PS3.5 10.1 and A.4 such

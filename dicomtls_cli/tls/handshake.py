@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from dicomtls_cli.tls.names import subject_text
 
@@ -33,8 +33,7 @@ class HandshakeMessages:
     alert: int | None = None
 
 
-@dataclass(frozen=True)
-class TlsFacts:
+class TlsFacts(NamedTuple):
     """How a connection is secured, and by what the peer is known.
 
     `version` and `cipher` are OpenSSL's names. `certificate` is the peer's (DER), None if it showed none;

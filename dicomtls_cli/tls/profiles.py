@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dicomtls_cli.errors import UsageError
 
@@ -50,8 +50,7 @@ _DHE = ("DHE-RSA-AES256-GCM-SHA384", "DHE-RSA-AES128-GCM-SHA256")
 _AES128_SHA = ("AES128-SHA",)
 
 
-@dataclass(frozen=True)
-class Profile:
+class Profile(NamedTuple):
     """One secure transport connection profile: TLS versions and TLS 1.2 suites (OpenSSL names), best first.
 
     `section` is its place in PS3.15; `retired` tells that the standard no longer has it.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from dicomtls_cli.errors import ProtocolError, UsageError
 from dicomtls_cli.upperlayer.header import OWN_MAXIMUM, AbortReason
@@ -67,8 +67,7 @@ def ae_title(text: str) -> str:
 # --- requestor -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptedContext:
+class AcceptedContext(NamedTuple):
     """A presentation context both sides agreed on."""
 
     context_id: int
@@ -148,8 +147,7 @@ def _bad_answer(what: str) -> ProtocolError:
 # --- acceptor --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptRules:
+class AcceptRules(NamedTuple):
     """What an acceptor takes: Verification, and storage in any transfer syntax that carries a data set.
 
     `transfer_syntaxes` restricts storage to these; Verification is always taken in the uncompressed ones.

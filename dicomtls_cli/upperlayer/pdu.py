@@ -6,7 +6,7 @@ P-DATA is not among them: `association` reads and writes it in place, with the h
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from dicomtls_cli import __version__
 from dicomtls_cli.upperlayer.items import (
@@ -30,8 +30,7 @@ _UNSTATED_MAXIMUM = 16384
 ItemT = TypeVar("ItemT", bound=UserItem)
 
 
-@dataclass(frozen=True, slots=True)
-class PresentationContext:
+class PresentationContext(NamedTuple):
     """A proposal: one abstract syntax with the transfer syntaxes it may travel in. PS3.8 section 9.3.2.2."""
 
     context_id: int
@@ -39,8 +38,7 @@ class PresentationContext:
     transfer_syntaxes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ContextResult:
+class ContextResult(NamedTuple):
     """The answer to a proposal: result 0 is acceptance, in `transfer_syntax`. PS3.8 section 9.3.3.2.
 
     `transfer_syntax` means nothing where the result is not 0.
@@ -132,8 +130,7 @@ class AssociateAccept(_Negotiation):
         return self._first(UserIdentityResponse)
 
 
-@dataclass(frozen=True, slots=True)
-class AssociateReject:
+class AssociateReject(NamedTuple):
     """A-ASSOCIATE-RJ. PS3.8 section 9.3.4; in words: `words.reject_words`."""
 
     result: int
@@ -151,8 +148,7 @@ class ReleaseResponse:
     """A-RELEASE-RP. PS3.8 section 9.3.7."""
 
 
-@dataclass(frozen=True, slots=True)
-class Abort:
+class Abort(NamedTuple):
     """A-ABORT: source 0 the service user, 2 the service provider. PS3.8 section 9.3.8."""
 
     source: int

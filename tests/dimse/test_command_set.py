@@ -44,8 +44,14 @@ comments = st.one_of(
 statuses = st.sampled_from([0x0000, 0x0110, 0x0122, 0x0211, 0x0212, 0xA700, 0xA900, 0xB000, 0xB007, 0xC000])
 tags = st.lists(st.tuples(ids, ids), max_size=3).map(tuple)
 
+
+def made(*values, **named):
+    """Without annotations: hypothesis would make up the fields that are not given."""
+    return Command(*values, **named)
+
+
 store_requests = st.builds(
-    Command,
+    made,
     st.just(0x0001),
     ids,
     sop_class=uids,
@@ -58,7 +64,7 @@ store_requests = st.builds(
 echo_requests = st.builds(echo_request, ids)
 requests = st.one_of(store_requests, echo_requests)
 responses = st.builds(response, requests, statuses, comments, tags)
-cancels = st.builds(Command, st.just(0x0FFF), responded_to=ids)
+cancels = st.builds(made, st.just(0x0FFF), responded_to=ids)
 
 
 def element(number: int, value: bytes, group: int = 0) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -519,7 +518,7 @@ def test_large_files_that_shrink_while_they_are_sent_end_their_association_but_n
     for instance in wanted[:2]:
         with instance.path.open("ab") as file:
             file.truncate(1 << 20)
-    wanted = [replace(i, size=i.path.stat().st_size) for i in wanted]
+    wanted = [i._replace(size=i.path.stat().st_size) for i in wanted]
     opened = module._data_set
 
     def shrinking(file, instance):
