@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +21,8 @@ _DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory: a table of conte
 _FIRST_READ = 8 * 1024
 _HEAD_LIMIT = 1 << 20  # bytes of a file looked through for its UIDs
 _MAGIC_END = 132
+# A FIFO without a writer would otherwise be waited for.
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 class Instance(NamedTuple):
@@ -91,17 +94,18 @@ def _listed(folder: Path) -> list[os.DirEntry[str]]:
 def read_instance(path: Path, *, named: bool = False) -> Instance | Skipped:
     """Read what has to be known of the file at `path`; `named` says that somebody named this very file."""
     try:
-        if not path.is_file():  # a FIFO or a device would wait for ever, or never end
-            if not path.exists():
-                raise FileNotFoundError(2, os.strerror(2))
-            return Skipped(path, _not_dicom(path, "it is no regular file"), expected=named)
-        with path.open("rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            data = file.read(_FIRST_READ)
+        file = os.open(path, _READ)
+        try:
+            about = os.fstat(file)
+            if not stat.S_ISREG(about.st_mode):
+                return Skipped(path, _not_dicom(path, "it is no regular file"), expected=named)
+            data = os.read(file, _FIRST_READ)
             if data[128:_MAGIC_END] != b"DICM":
                 return Skipped(path, _not_dicom(path, _what_instead(data)), expected=named)
-            return _read_head(path, file.fileno(), data, size)
-    except OSError as error:
+            return _read_head(path, file, data, about.st_size)
+        finally:
+            os.close(file)
+    except (OSError, ValueError) as error:  # ValueError: an embedded NUL
         return Skipped(path, _unreadable(path, error), expected=True)
 
 
@@ -201,7 +205,8 @@ def _truncated(path: Path, lacking: str) -> Skipped:
     return Skipped(path, error, expected=True)
 
 
-def _unreadable(path: Path, error: OSError) -> DicomTlsError:
+def _unreadable(path: Path, error: OSError | ValueError) -> DicomTlsError:
+    reason = error.strerror if isinstance(error, OSError) else error
     return InputError(
-        f"cannot read `{path}`: {error.strerror}", "check the path and its rights", slug="input.unreadable"
+        f"cannot read `{path}`: {reason}", "check the path and its rights", slug="input.unreadable"
     )

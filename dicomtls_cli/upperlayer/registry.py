@@ -5,6 +5,9 @@ Written out, because importing pydicom's dictionary costs more than an echo; a t
 
 from __future__ import annotations
 
+import re
+
+_UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _DICOM_ROOT = "1.2.840.10008."
 _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
 
@@ -72,7 +75,7 @@ def is_uid(text: str) -> bool:
 
     Leading zeros in a component are wrong too, but in use, and do no harm.
     """
-    return 0 < len(text) <= 64 and text.isascii() and all(part.isdigit() for part in text.split("."))
+    return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
 def is_storage(sop_class: str) -> bool:
