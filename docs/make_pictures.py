@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,11 @@ def record(words: list[str], picture: Path) -> None:
     console = Console(record=True, width=WIDTH, file=io.StringIO())
     console.print(Text.from_markup(f"[bold green]$[/] dicomtls {' '.join(words)}"))
     console.print(Text.from_ansi(done.stdout))
-    console.save_svg(str(picture), title=f"dicomtls {' '.join(words)}", theme=MONOKAI)
+    drawn = console.export_svg(title=f"dicomtls {' '.join(words)}", theme=MONOKAI)
+    # rich would have every reader fetch its font from elsewhere; the one they have is as good.
+    picture.write_text(
+        re.sub(r"@font-face \{.*?\}\n?", "", drawn, flags=re.DOTALL).replace("Fira Code, ", "")
+    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import io
 import sys
 from collections.abc import Sequence
 
@@ -44,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     # What a transfer allocates holds no cycles; looking for some after every 700 objects costs it 3 %.
     gc.set_threshold(20_000)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # whatever the locale cannot print is printed escaped
+            stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if arguments is None else arguments)
     sys.exit(_run(words))
 
@@ -66,6 +71,8 @@ def _run(words: list[str]) -> int:
             DicomTlsError("interrupted", slug="interrupted", exit_code=ExitCode.INTERRUPTED), words
         )
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EPIPE):
+            return _report(_no_output(error), words)
         if _has(words, "--debug", "-d"):
             raise
         return _report(
@@ -76,6 +83,13 @@ def _run(words: list[str]) -> int:
             ),
             words,
         )
+
+
+def _no_output(error: OSError) -> DicomTlsError:
+    """Return the error for help or a version that found no room: all other output reports by itself."""
+    from dicomtls_cli.cli.terminal import standard_output_failed
+
+    return standard_output_failed(error)
 
 
 def _report(error: DicomTlsError, words: list[str]) -> int:

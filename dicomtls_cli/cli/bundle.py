@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dicomtls_cli.cli.options import output_options
+from dicomtls_cli.cli.values import FILE
 from dicomtls_cli.cli.words import StrictCommand
 from dicomtls_cli.errors import printable
 
@@ -17,15 +18,13 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=StrictCommand)
-@click.argument(
-    "inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False)
-)
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=FILE)
 @click.option(
     "--output",
     "-o",
     "output",
     required=True,
-    type=click.Path(path_type=Path, readable=False),
+    type=FILE,
     metavar="OUT",
     help="The file to write.",
 )

@@ -42,8 +42,8 @@ _ALL_REFUSED = _table(
         "-lc --log-config": Refused("log configuration files are not read", "write `-v`, `-d` or `-q`"),
         "--arguments": Refused("the words are not rewritten, so there is nothing to print", "leave it out"),
         "+cra --enable-crl-all": Refused(
-            "only the peer's own certificate is looked up in the CRLs",
-            "leave it out, and give the CRL of the CA that issued the peer's certificate",
+            "revocation lists are not read yet",
+            "leave it out; a certificate that is no longer trusted is taken out of the bundle",
         ),
         "+dp --dhparam": Refused(
             "suites with finite-field DH parameters of one's own are not offered",
@@ -124,7 +124,7 @@ _NO_TRANSFER_SYNTAX = Refused(
 _UIDS_STAY = Refused(
     "what is sent is what is in the file, UIDs included", "change them beforehand: `dcmodify -gin FILE`"
 )
-_OTHER_USER_IDENTITY = Refused("only user names and passcodes are sent as user identity", "leave it out")
+_OTHER_USER_IDENTITY = Refused("no user identity is sent: the certificate says who we are", "leave it out")
 _NO_TEMPORARY_FILES = Refused("no temporary files are made", "leave it out")
 _NO_RELATED_GENERAL = Refused("SOP class relationship negotiation is not offered", "leave it out")
 
@@ -231,8 +231,10 @@ STORESCP = Dialect(
     | _table(
         {
             "--no-sni": Stated("the server answers to any name"),
-            "+xa --accept-all": Stated("every transfer syntax is accepted"),
-            "-pm --promiscuous --accept-unknown": Stated("unknown SOP classes are accepted"),
+            "+xa --accept-all": Stated("every transfer syntax of the standard is accepted"),
+            "-pm --promiscuous --accept-unknown": Stated(
+                "private SOP classes and unknown ones of storage are accepted"
+            ),
             "+B --bit-preserving": Stated(_STORED_AS_SENT),
             "+t= --write-xfer-same": Stated(_STORED_AS_SENT),
             "+F --write-file": Stated("files have file meta"),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator, Sequence
+from queue import SimpleQueue
+
 import click
 
 from dicomtls_cli.cli.dialects import ECHOSCU
@@ -48,17 +52,38 @@ def echoscu(
     requestor = make_requestor(link, tls)
     if len(peers) == 1:
         return _report(terminal, echo(peers[0], requestor))
-    from concurrent.futures import ThreadPoolExecutor
-
     codes = []
-    with ThreadPoolExecutor(min(len(peers), _AT_ONCE)) as pool:
-        for outcome in pool.map(lambda peer: _try(peer, requestor), peers):
-            if isinstance(outcome, DicomTlsError):
-                terminal.error(outcome)
-                codes.append(int(outcome.exit_code))
-            else:
-                codes.append(_report(terminal, outcome))
+    for outcome in _verify_all(peers, requestor):
+        if isinstance(outcome, DicomTlsError):
+            terminal.error(outcome)
+            codes.append(int(outcome.exit_code))
+        else:
+            codes.append(_report(terminal, outcome))
     return next((code for code in codes if code), 0)
+
+
+def _verify_all(peers: Sequence[Peer], requestor: Requestor) -> Iterator[EchoResult | DicomTlsError]:
+    """Verify `peers`, several at once, and yield what came of each in their order.
+
+    In daemon threads: Ctrl-C does not wait for peers that say nothing.
+    """
+    outcomes: list[SimpleQueue[EchoResult | DicomTlsError]] = [SimpleQueue() for _ in peers]
+    jobs = iter(zip(peers, outcomes, strict=True))
+    lock = threading.Lock()
+
+    def work() -> None:
+        while True:
+            with lock:
+                job = next(jobs, None)
+            if job is None:
+                return
+            peer, outcome = job
+            outcome.put(_try(peer, requestor))
+
+    for _ in range(min(len(peers), _AT_ONCE)):
+        threading.Thread(target=work, daemon=True).start()
+    for outcome in outcomes:
+        yield outcome.get()
 
 
 def _try(peer: Peer, requestor: Requestor) -> EchoResult | DicomTlsError:
@@ -66,6 +91,8 @@ def _try(peer: Peer, requestor: Requestor) -> EchoResult | DicomTlsError:
         return echo(peer, requestor)
     except DicomTlsError as error:
         return error
+    except Exception as error:  # a defect; the other peers are verified all the same
+        return DicomTlsError(f"`{peer}`: unexpected {type(error).__name__}: {error}", slug="unexpected")
 
 
 def _report(terminal: Terminal, result: EchoResult) -> int:

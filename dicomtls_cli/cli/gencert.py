@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dicomtls_cli.cli.options import output_options
+from dicomtls_cli.cli.values import FILE
 from dicomtls_cli.cli.words import StrictCommand
 from dicomtls_cli.errors import UsageError
 
@@ -50,14 +51,14 @@ _KEY_TYPES = ("rsa2048", "rsa3072", "rsa4096", "p256", "p384", "ed25519")
 )
 @click.option(
     "--out-dir",
-    type=click.Path(path_type=Path, readable=False),
+    type=FILE,
     default=Path(),
     metavar="DIR",
     help="Directory to write into; it must exist.  [default: the current one]",
 )
 @click.option(
     "--passphrase-file",
-    type=click.Path(path_type=Path, readable=False),
+    type=FILE,
     metavar="FILE",
     help="Encrypt the key under the first line of FILE. Orthanc cannot read encrypted keys.",
 )

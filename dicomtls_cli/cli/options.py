@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import socket
 import ssl
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 import click
 
 from dicomtls_cli.cli.terminal import Terminal, is_interactive, to_stdout
-from dicomtls_cli.cli.values import AE_TITLE, BOUND_AET, MAX_PDU, SECONDS, SECONDS_WITH_UNIT
+from dicomtls_cli.cli.values import AE_TITLE, BOUND_AET, FILE, MAX_PDU, SECONDS, SECONDS_WITH_UNIT, not_empty
 from dicomtls_cli.cli.version import version_option
 from dicomtls_cli.cli.words import STATED_META_KEY, WORDS_META_KEY
 from dicomtls_cli.errors import UsageError
@@ -25,11 +26,12 @@ from dicomtls_cli.services.peer import Timeouts, TlsOptions
 from dicomtls_cli.tls.policy import Identity, PeerCheck, Role
 from dicomtls_cli.tls.profiles import PROFILES, SUITES, SUITES_13
 
+logger = logging.getLogger("dicomtls.tls")
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
 
 # Whether a file can be read is found out where it is read: not by click, which calls it a wrong word.
-_PATH = click.Path(path_type=Path, readable=False)
 _PASSPHRASE_VARIABLE = "DICOMTLS_KEY_PASSPHRASE"  # noqa: S105 - the name of a variable
 
 
@@ -100,7 +102,7 @@ _OUTPUT = [
         default="auto",
         help="Colour the output [auto: on a terminal, unless NO_COLOR is set].",
     ),
-    click.option("--log-file", type=_PATH, help="Append the log to this file, with times."),
+    click.option("--log-file", type=FILE, help="Append the log to this file, with times."),
     version_option,
 ]
 
@@ -191,11 +193,11 @@ def _tls_option_list(role: Role, check: Switch, identity: Switch) -> list[Any]:
     requestor = role is Role.REQUESTOR
     identities = [i.value for i in Identity if requestor or i is not Identity.NAME]
     options = [
-        click.option("--cert", type=_PATH, help="Own certificate, PEM or DER; may hold its chain, and the key too."),
-        click.option("--key", type=_PATH, help="Its private key, PEM or DER."),
-        click.option("+tls", "--enable-tls", "tls_pair", type=_PATH, nargs=2, metavar="KEY CERT",
+        click.option("--cert", type=FILE, help="Own certificate, PEM or DER; may hold its chain, and the key too."),
+        click.option("--key", type=FILE, help="Its private key, PEM or DER."),
+        click.option("+tls", "--enable-tls", "tls_pair", type=FILE, nargs=2, metavar="KEY CERT",
                      help="The same in DCMTK's order: key first."),
-        click.option("--key-passphrase-file", type=_PATH,
+        click.option("--key-passphrase-file", type=FILE,
                      help=f"Passphrase of an encrypted key: the first line of this file. Else ${_PASSPHRASE_VARIABLE}, "
                      "else asked for on a terminal."),
         click.option("+pw", "--use-passwd", "passphrase", metavar="PASS",
@@ -204,7 +206,7 @@ def _tls_option_list(role: Role, check: Switch, identity: Switch) -> list[Any]:
         click.option("--trust", "+cf", "--add-cert-file", "+cd", "--add-cert-dir", "trust", multiple=True,
                      metavar="FILE|DIR",
                      help="Trusted certificates of peers or CAs; may be repeated. `system`: this machine's CAs."),
-        click.option("--trust-ca", multiple=True, type=_PATH, metavar="FILE",
+        click.option("--trust-ca", multiple=True, type=FILE, metavar="FILE",
                      help="A certificate that is a CA on purpose, although it does not say keyCertSign."),
         click.option("--peer-cert", type=click.Choice(["require", *([] if requestor else ["verify"]), "ignore"]),
                      help=_CHECK_HELP[role]),
@@ -219,7 +221,7 @@ def _tls_option_list(role: Role, check: Switch, identity: Switch) -> list[Any]:
         click.option("--list-profiles", "+ph", is_flag=True, expose_value=False, is_eager=True,
                      callback=_print_and_exit(_profile_lines), help="List the profiles and exit."),
         click.option("--tls-cipher", multiple=True, metavar="NAME",
-                     help="Allow exactly this cipher suite; may be repeated."),
+                     help="Allow exactly this TLS 1.2 suite; may be repeated. A TLS 1.3 name chooses the version."),
         click.option("+cs", "--cipher", "extra_cipher", multiple=True, metavar="NAME",
                      help="Allow this cipher suite too."),
         click.option("--list-ciphers", "+cc", is_flag=True, expose_value=False, is_eager=True,
@@ -300,17 +302,20 @@ def _tls_from(given: dict[str, Any], terminal: Terminal) -> TlsOptions:
         terminal.warning(f"profile `{profile.name}` (PS3.15 {profile.section}) is retired")
     if given["passphrase"] is not None:
         terminal.warning("a passphrase on the command line is visible in the process list")
+    for name in (*given["tls_cipher"], *given["extra_cipher"]):
+        if name in SUITES_13:
+            logger.info("`%s`: which TLS 1.3 suite is used cannot be limited here, only the version", name)
     versions = {"tls12": ssl.TLSVersion.TLSv1_2, "tls13": ssl.TLSVersion.TLSv1_3}
     return TlsOptions(
         cert=cert,
         key=key,
         passphrase=_passphrase(given, key or cert),
-        trust=tuple(Path(entry) for entry in given["trust"] if entry != "system"),
+        trust=tuple(Path(not_empty(entry)) for entry in given["trust"] if entry != "system"),
         authorities=given["trust_ca"],
         system_trust="system" in given["trust"],
         peer_check=peer_check,
         identity=Identity(given["identity"] or "auto"),
-        pin=given.get("pin"),
+        pin=None if given.get("pin") is None else not_empty(given["pin"]),
         profile=profile,
         ciphers=given["tls_cipher"],
         extra_ciphers=given["extra_cipher"],

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import threading
 from datetime import datetime
 from pathlib import Path
@@ -16,10 +17,11 @@ import click
 from dicomtls_cli.cli.dialects import STORESCP
 from dicomtls_cli.cli.options import Link, association_options, output_options, tls_options
 from dicomtls_cli.cli.terminal import Terminal, error_record
-from dicomtls_cli.cli.values import LISTENING_PORT, PLAIN_PORT, TLS_PORT, parse_bind, parse_port
+from dicomtls_cli.cli.values import FILE, LISTENING_PORT, PLAIN_PORT, TLS_PORT, parse_bind, parse_port
 from dicomtls_cli.cli.words import StrictCommand
 from dicomtls_cli.dimse.status import words as status_words
 from dicomtls_cli.errors import ExitCode, OutputError, UsageError, printable
+from dicomtls_cli.pki.files import NewFile, write_files
 from dicomtls_cli.services.events import Client, Closed, Event, Opened, Received, Refused
 from dicomtls_cli.services.peer import TlsOptions, tls_context
 from dicomtls_cli.services.server import ServerOptions, StorageServer
@@ -28,7 +30,7 @@ from dicomtls_cli.tls.policy import PeerCheck, Role
 logger = logging.getLogger("dicomtls.association")
 
 _T = TypeVar("_T")
-_LOOPBACK = ("127.0.0.1", "::1")
+_LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 
 
 @click.command(cls=StrictCommand, dialect=STORESCP, short_help="Receive DICOM over TLS.")
@@ -47,7 +49,7 @@ _LOOPBACK = ("127.0.0.1", "::1")
     "--output-directory",
     "--directory",
     "output",
-    type=click.Path(path_type=Path, readable=False),
+    type=FILE,
     help="Where to store: OUTPUT/StudyInstanceUID/SOPInstanceUID.dcm [.].",
 )
 @click.option("--ignore", is_flag=True, help="Receive and throw away.")
@@ -56,7 +58,7 @@ _LOOPBACK = ("127.0.0.1", "::1")
 )
 @click.option(
     "--ready-file",
-    type=click.Path(path_type=Path, readable=False),
+    type=FILE,
     help="Write pid, addresses and port there once it listens.",
 )
 @output_options
@@ -78,7 +80,7 @@ def storescp(
 
     Without --peer-cert, every peer must show a certificate that --trust holds. It listens on all addresses
     then; with --peer-cert verify or ignore and with --no-tls on loopback only, unless --bind says more. Data
-    sets are stored bit by bit as they came. SIGTERM or Ctrl-C lets transfers in flight finish; a second one
+    sets are stored bit by bit as they came. SIGTERM or Ctrl-C gives transfers in flight 10 s to finish; a second one
     aborts them.
 
     \b
@@ -93,7 +95,7 @@ def storescp(
     place = _Place(port_word, port, bind, link.aet)
     options = ServerOptions(
         port=place.port if place.port is not None else TLS_PORT if tls else PLAIN_PORT,
-        hosts=place.hosts or _default_hosts(tls),
+        hosts=place.hosts or _default_hosts(tls, link.family),
         output=None if ignore else output or Path(),
         context=None if tls is None else tls_context(Role.ACCEPTOR, tls),
         aet=place.aet or "DICOMTLS",
@@ -104,9 +106,9 @@ def storescp(
     )
     server = StorageServer(options, _Reporter(terminal))
     server.start()
+    if ready_file is not None:
+        _write_ready_file(ready_file, server)
     with _Signals(server) as signals:
-        if ready_file is not None:
-            _write_ready_file(ready_file, server)
         where = ", ".join(
             f"[{host}]:{number}" if ":" in host else f"{host}:{number}" for host, number in server.addresses
         )
@@ -138,23 +140,20 @@ def _one(what: str, said: list[_T | None]) -> _T | None:
     return values.pop() if values else None
 
 
-def _default_hosts(tls: TlsOptions | None) -> tuple[str, ...]:
+def _default_hosts(tls: TlsOptions | None, family: socket.AddressFamily) -> tuple[str, ...]:
     """Return where to listen unless told: whoever lets strangers in does so on loopback."""
-    return () if tls is not None and tls.peer_check is PeerCheck.REQUIRE else _LOOPBACK
+    if tls is not None and tls.peer_check is PeerCheck.REQUIRE:
+        return ()
+    return tuple(host for kind, host in _LOOPBACK.items() if family in (socket.AF_UNSPEC, kind))
 
 
 def _write_ready_file(path: Path, server: StorageServer) -> None:
     record = {"pid": os.getpid(), "port": server.port, "addresses": [host for host, _ in server.addresses]}
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        part.write_text(json.dumps(record) + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write the ready file `{path}`: {error.strerror}",
-            "name a file in a folder you may write to",
-            slug="output.ready-file",
-        ) from error
+        write_files([NewFile(path, f"{json.dumps(record)}\n".encode())], force=True)
+    except BaseException:
+        server.cancel()
+        raise
 
 
 class _Signals:

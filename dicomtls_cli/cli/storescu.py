@@ -14,7 +14,7 @@ from dicomtls_cli.cli.dialects import STORESCU
 from dicomtls_cli.cli.options import Link, Switch, association_options, output_options, tls_options
 from dicomtls_cli.cli.requestor import connect_option, make_requestor, refuse_pem_files
 from dicomtls_cli.cli.terminal import Terminal, error_record
-from dicomtls_cli.cli.values import AE_TITLE, parse_peer, take_peer
+from dicomtls_cli.cli.values import AE_TITLE, not_empty, parse_peer, take_peer
 from dicomtls_cli.cli.words import StrictCommand
 from dicomtls_cli.dimse.command import Priority
 from dicomtls_cli.dimse.status import words as status_words
@@ -98,7 +98,7 @@ def _peer_and_paths(
             "name DICOM files or folders; `dicomtls echoscu` only verifies the peer",
             slug="usage.no-path",
         )
-    return peer, [Path(word) for word in rest]
+    return peer, [Path(not_empty(word)) for word in rest]
 
 
 @dataclass

@@ -107,16 +107,21 @@ def to_stdout(text: str, color: bool | None = None) -> None:
     try:
         click.echo(text, color=color)
     except OSError as error:
-        # What is left in the buffer would fail again when Python exits, with a traceback.
-        with contextlib.suppress(OSError, ValueError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stdout.fileno())
-            os.close(nowhere)
-        raise OutputError(
-            f"cannot write to standard output: {error.strerror or error}",
-            "give it a reader that stays, or a file with room; what was done before that is done",
-            slug=_NO_STDOUT,
-        ) from error
+        raise standard_output_failed(error) from error
+
+
+def standard_output_failed(error: OSError) -> OutputError:
+    """Return the error for a standard output that takes nothing, and let nothing more go there."""
+    # What is left in the buffer would fail again when Python exits, with a traceback.
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    return OutputError(
+        f"cannot write to standard output: {error.strerror or error}",
+        "give it a reader that stays, or a file with room; what was done before that is done",
+        slug=_NO_STDOUT,
+    )
 
 
 def _to_stderr(text: str, color: bool | None = None) -> None:
@@ -140,12 +145,15 @@ class _ToStderr(logging.Handler):
             self._terminal.warning(record.getMessage())
             return
         _to_stderr(f"{_prefix(record)}: {printable(record.getMessage())}")
+        if record.exc_info and self._terminal.verbosity > 1:
+            _to_stderr(logging.Formatter().formatException(record.exc_info))
 
 
 class _Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time = self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
-        return f"{time}.{int(record.msecs):03d} {_prefix(record)}: {printable(record.getMessage())}"
+        line = f"{time}.{int(record.msecs):03d} {_prefix(record)}: {printable(record.getMessage())}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 def _prefix(record: logging.LogRecord) -> str:
@@ -183,4 +191,4 @@ def _log_file_handler(path: Path, level: int) -> logging.Handler:
 
 def is_interactive() -> bool:
     """Tell whether a person sits at both ends: a question may be asked."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import click
@@ -72,6 +73,25 @@ class _Seconds(click.ParamType):  # type: ignore[type-arg]
         return seconds
 
 
+class _File(click.ParamType):  # type: ignore[type-arg]
+    name = "PATH"
+
+    def convert(self, value: Any, _parameter: click.Parameter | None, _ctx: click.Context | None) -> Path:
+        return value if isinstance(value, Path) else Path(not_empty(value))
+
+
+def not_empty(text: str) -> str:
+    """Return the name of a file or folder; an empty one would be the current folder, and is refused."""
+    if not text:
+        raise UsageError(
+            "an empty word stands where a file or folder is to be named",
+            "name it; a shell variable may be unset",
+            slug="usage.empty-path",
+        )
+    return text
+
+
+FILE = _File()
 AE_TITLE = _AeTitle()
 
 

@@ -257,7 +257,7 @@ def declared_spellings(command: click.Command, ctx: click.Context) -> dict[str, 
 
 
 class StrictCommand(click.Command):
-    """A command that checks every word before click parses it (docs/cli.md, "Strict words").
+    """A command that checks every word before click parses it.
 
     `dialect` holds the spellings of other toolkits that are stated or refused; an option declared on the
     command goes before them. Notes of stated options: `ctx.meta[STATED_META_KEY]`.

@@ -38,7 +38,7 @@ def explain_key_pair(
 
 
 def _by_reason(pair: Pair, reason: str) -> DicomTlsError | None:
-    """Judge by what OpenSSL says, where it says it unmistakably (interop.md section 4)."""
+    """Judge by what OpenSSL says, where it says it unmistakably."""
     path = pair.certificates.path
     if reason in ("EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL"):
         return InputError(

@@ -102,7 +102,7 @@ def prepare(
 
 
 def issue(profile: Profile, *, passphrase: bytes | None = None) -> GeneratedPair:
-    """Make the key and the certificate that `profile` describes (cli.md "gencert"; RFC 5280 4).
+    """Make the key and the certificate that `profile` describes (RFC 5280 4).
 
     The key is PKCS#8 PEM, encrypted if a `passphrase` of 1 to 1023 bytes is given. Raises `UsageError` for
     any other passphrase.

@@ -30,14 +30,22 @@ class Agenda:
         self._later: deque[Instance] = deque()
         self._seen: dict[Proposal, None] = {}
         self._is_fresh = True
+        self._failure: Exception | None = None
         while len(self._queue) < LOOK_AHEAD and self.look_further():
             pass
 
     def look_further(self) -> bool:
-        """Get to know one more instance; tell whether there was one, or room for one."""
-        if len(self._queue) >= LOOK_AHEAD:
+        """Get to know one more instance; tell whether there was one, or room for one.
+
+        What the source of instances raises is kept: `next` raises it when those known by then are through.
+        """
+        if len(self._queue) >= LOOK_AHEAD or self._failure is not None:
             return False
-        instance = next(self._source, None)
+        try:
+            instance = next(self._source, None)
+        except Exception as error:
+            self._failure = error
+            return False
         if instance is None:
             return False
         self._queue.append(instance)
@@ -56,6 +64,8 @@ class Agenda:
                 self._is_fresh = False
                 return instance
             self._later.append(instance)
+        if self._failure is not None:
+            raise self._failure
         return None
 
     def _begin_again(self) -> bool:

@@ -17,12 +17,14 @@ def ask_pydicom(file: BinaryIO, wanted: frozenset[int], transfer_syntax: str) ->
     """
     if encoding_of(transfer_syntax).deflated:
         raise HeadError("a deflated data set is read by one rule only")
-    import pydicom
+    from pydicom.filereader import read_partial
 
+    last = max(wanted)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it grumbles at what it repairs; the result is what counts
-            found = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(wanted))
+            # It stops past the last wanted tag: hostile nesting behind it would keep it busy for ever.
+            found = read_partial(file, lambda tag, *_: tag > last, specific_tags=list(wanted))
             return {tag: str(found[tag].value or "") for tag in wanted if tag in found}
     except Exception as error:  # whatever its parsing of hostile bytes runs into
         raise HeadError(f"{type(error).__name__}: {error}") from error

@@ -124,7 +124,11 @@ def _connect_tcp(peer: Peer, requestor: Requestor) -> socket.socket:
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
         # What time there is left is shared by the addresses that are left: one dead address is not the end.
         share = max(deadline - time.monotonic(), 0.001) / (len(addresses) - number)
-        sock = socket.socket(family, kind, protocol)
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:  # this machine lacks the family
+            failure = error
+            continue
         try:
             sock.settimeout(share)
             sock.connect(address)

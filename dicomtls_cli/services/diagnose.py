@@ -58,7 +58,6 @@ _WRONG_NAME = _D("tls.name-mismatch", "its certificate has another name", "dial 
 _VERIFY_CODES = {
     9: _D("tls.peer-not-yet-valid", "its certificate is not valid yet", "check both clocks", _UNTRUSTED),
     10: _D("tls.peer-expired", "its certificate has expired", "the peer needs a new certificate", _UNTRUSTED),
-    23: _D("tls.peer-revoked", "its certificate is revoked", "the peer needs a new certificate", _UNTRUSTED),
     26: _D(
         "tls.peer-wrong-usage",
         "its certificate is not made for this role (extended key usage)",

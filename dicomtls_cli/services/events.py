@@ -23,6 +23,11 @@ class Client(NamedTuple):
     certificate: bytes | None = None
 
     @property
+    def host(self) -> str:
+        """The address without its port."""
+        return self.address.rpartition(":")[0]
+
+    @property
     def subject(self) -> str:
         """The subject of the certificate, "" where none came."""
         if self.tls is not None and self.tls.subject:

@@ -17,7 +17,16 @@ from dicomtls_cli.services import elements
 from dicomtls_cli.services.elements import Encoding, HeadError, ShortError
 from dicomtls_cli.services.syntax import transfer_syntax as encoding_of
 
-__all__ = ["FileMeta", "Head", "HeadError", "NeedMore", "encode_meta", "read_head", "read_meta"]
+__all__ = [
+    "FileMeta",
+    "Head",
+    "HeadError",
+    "NeedMore",
+    "encode_meta",
+    "read_head",
+    "read_meta",
+    "read_odd_head",
+]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -121,6 +130,37 @@ def read_head(data: Buffer, transfer_syntax: str, wanted: frozenset[int], *, com
             return _walk(view, elements.EXPLICIT_BIG, wanted, complete)
         encoding = elements.IMPLICIT_LITTLE if syntax.implicit else elements.EXPLICIT_LITTLE
         return _walk(view, encoding, wanted, complete)
+
+
+def read_odd_head(data: Buffer, wanted: frozenset[int], least: int) -> dict[int, str]:
+    """Find the `wanted` tags in a head that `read_head` refuses: of another encoding, or out of order.
+
+    Explicit, then implicit VR little endian are tried; the first in which the tag `least` is found counts.
+    Returns what was found until the bytes ended or could not be read on, nothing where `least` was not. Goes
+    through the bytes once for each encoding, however they are nested.
+    """
+    for encoding in (elements.EXPLICIT_LITTLE, elements.IMPLICIT_LITTLE):
+        with memoryview(data) as view:
+            values = _walk_anyhow(view, encoding, wanted)
+        if least in values:
+            return values
+    return {}
+
+
+def _walk_anyhow(data: memoryview, encoding: Encoding, wanted: frozenset[int]) -> dict[int, str]:
+    values: dict[int, str] = {}
+    at = 0
+    try:
+        while at < len(data) and len(values) < len(wanted):
+            element = elements.element_at(data, at, encoding)
+            if element.tag >= _ITEMS or element.tag in _PIXELS:
+                break
+            if element.tag in wanted:
+                values.setdefault(element.tag, elements.text_of(data, element))
+            at = elements.end_of(data, element, encoding)
+    except (ShortError, HeadError):
+        pass  # what was found before is as good as it is
+    return values
 
 
 def _read_deflated(data: memoryview, wanted: frozenset[int], complete: bool) -> Head:

@@ -88,6 +88,7 @@ def tls_context(role: Role, options: TlsOptions) -> ssl.SSLContext:
 
     Raises UsageError for contradictions, InputError for files that are missing or not what they should be.
     """
+    _check_names(options)
     trust = _trust(options)
     with contextlib.ExitStack() as stack:
         pair: KeyPair | None = None
@@ -112,7 +113,7 @@ def tls_context(role: Role, options: TlsOptions) -> ssl.SSLContext:
             x509_strict=options.x509_strict,
         )
         try:
-            return client_context(policy) if role is Role.REQUESTOR else server_context(policy)
+            return client_context(policy) if policy.role is Role.REQUESTOR else server_context(policy)
         except (ssl.SSLError, OSError) as error:
             if cert is None:
                 raise
@@ -120,6 +121,18 @@ def tls_context(role: Role, options: TlsOptions) -> ssl.SSLContext:
 
             given = options.passphrase is not None
             raise explain_key_pair(cert, key, error, passphrase_given=given) from error
+
+
+def _check_names(options: TlsOptions) -> None:
+    """Refuse what only looks like names of files: `""` would be the current folder, a `str` many letters."""
+    several = (options.trust, options.authorities)
+    names = [options.cert, options.key, options.pin, *options.trust, *options.authorities]
+    if any(isinstance(names, str | Path) for names in several) or "" in names:
+        raise UsageError(
+            "a name of a file is empty, or one stands where a tuple of them is due",
+            'write `trust=("pacs.crt",)`',
+            slug="usage.empty-path",
+        )
 
 
 def _trust(options: TlsOptions) -> Trust | None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from dicomtls_cli.errors import DicomTlsError, InputError
 from dicomtls_cli.services.asking import ask_pydicom
-from dicomtls_cli.services.head import FileMeta, HeadError, NeedMore, read_head, read_meta
+from dicomtls_cli.services.head import FileMeta, HeadError, NeedMore, read_head, read_meta, read_odd_head
 from dicomtls_cli.services.truncation import what_lacks
 from dicomtls_cli.upperlayer.registry import is_uid
 
@@ -130,13 +130,13 @@ def _read_head(path: Path, file: int, data: bytes, size: int) -> Instance | Skip
                 lacking = what_lacks(file, data, size, meta.offset, meta.transfer_syntax)
                 if lacking:
                     return _truncated(path, lacking)
-            return _ask_pydicom(path, size, meta, str(error))
+            return _read_oddity(path, size, meta, str(error))
         if len(data) >= min(size, _HEAD_LIMIT):
-            return _ask_pydicom(path, size, meta, "the file ends, or goes on too long, before its UIDs")
+            return _read_oddity(path, size, meta, "the file ends, or goes on too long, before its UIDs")
         wanted = min(max(need, 8 * len(data)), _HEAD_LIMIT)
         more = os.pread(file, wanted - len(data), len(data))
         if not more:
-            return _ask_pydicom(path, size, meta, "the file ends before its UIDs")
+            return _read_oddity(path, size, meta, "the file ends before its UIDs")
         data += more
 
 
@@ -159,14 +159,15 @@ def _instance(path: Path, size: int, meta: FileMeta, values: Mapping[int, str]) 
     return Instance(path, size, meta.offset, sop_class, sop_instance, meta.transfer_syntax, remark)
 
 
-def _ask_pydicom(path: Path, size: int, meta: FileMeta | NeedMore, reason: str) -> Instance | Skipped:
-    """Let pydicom, which knows more ways to be broken, find the UIDs of a file with a readable meta."""
+def _read_oddity(path: Path, size: int, meta: FileMeta | NeedMore, reason: str) -> Instance | Skipped:
+    """Find the UIDs of a file that is not as its meta says: pydicom knows more ways to be broken than we."""
     if isinstance(meta, NeedMore):
         return Skipped(path, _broken(path, reason), expected=True)
     try:
         with path.open("rb") as file:
-            head = BytesIO(file.read(_HEAD_LIMIT))  # what a length in it says is not followed any further
-        values = ask_pydicom(head, _WANTED, meta.transfer_syntax)
+            head = file.read(_HEAD_LIMIT)  # what a length in it says is not followed any further
+        values = read_odd_head(head[meta.offset :], _WANTED, SOP_INSTANCE)
+        values = values or ask_pydicom(BytesIO(head), _WANTED, meta.transfer_syntax)
     except HeadError as error:
         return Skipped(path, _broken(path, f"{reason}; {error}"), expected=True)
     if SOP_INSTANCE not in values:  # pydicom makes something of any bytes

@@ -191,7 +191,8 @@ class _Sender:
     def _look_ahead(self) -> None:
         """Do for the next instances what can be done while the peer works on this one."""
         self.agenda.look_further()
-        self.ahead = self.agenda.next(self.proposed)
+        with contextlib.suppress(Exception):  # the source's failure; it comes again when its turn is
+            self.ahead = self.agenda.next(self.proposed)
         if self.ahead is not None and proposal(self.ahead) in self.context_ids:
             with contextlib.suppress(DicomTlsError, OSError):  # its turn will come, and tell what is wrong
                 self.staged = self._stage(self.ahead)

@@ -37,9 +37,11 @@ from dicomtls_cli.upperlayer.words import reject_words
 logger = logging.getLogger("dicomtls.association")
 
 _WAITING = 900  # connections without a first byte, below the usual limit of 1024 file descriptors
+_PER_SOURCE = 800  # ... of them from one address, which can then only crowd out itself
 _GRACE = 10.0  # seconds that transfers in flight get to finish after `stop`
 _IDLE = 1.0  # seconds after which an association without a message is not waited for at the end
 _PARTING = 1.0  # seconds that cut off transfers get to remove what they had begun
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _TICK = 0.25  # seconds between two looks at the deadlines of silent connections
 
 
@@ -121,9 +123,7 @@ class StorageServer:
                 self._storage = Storage(self.options.output)
             self._listeners = listen(self.options.hosts, self.options.port, self.options.family)
         except BaseException:
-            self._close_listeners()
-            if self._storage is not None:
-                self._storage.withdraw()
+            self.cancel()
             raise
         for listener in self._listeners:
             listener.setblocking(False)
@@ -156,6 +156,12 @@ class StorageServer:
         self._stopping = True
         with contextlib.suppress(OSError):
             self._wake_writer.send(b"\0")
+
+    def cancel(self) -> None:
+        """Undo `start`, where `run` is not to follow: nothing listens, and no folder was made for nothing."""
+        self._close_listeners()
+        if self._storage is not None:
+            self._storage.withdraw()
 
     def abort(self) -> None:
         """End everything at once; safe from a signal handler after `stop`."""
@@ -211,20 +217,31 @@ class StorageServer:
         try:
             sock, address = listener.accept()
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                self._evict_oldest()  # make room, or the same connection would wake us for ever
+            # Make room, or the same connection would wake us for ever.
+            if error.errno in _EXHAUSTED and not self._evict_oldest():
+                self._await_change()
             return
         sock.setblocking(True)
         client = Client(_address_text(address))
+        if len(self._waiting) >= _PER_SOURCE:
+            self._evict_oldest(client.host)
         if len(self._waiting) >= _WAITING:
             self._evict_oldest()
         self._waiting[sock] = (client, time.monotonic() + self.options.timeouts.tls)
         self._selector.register(sock, selectors.EVENT_READ)
 
-    def _evict_oldest(self) -> None:
-        oldest = next(iter(self._waiting), None)
-        if oldest is not None:
-            self._forget(oldest, "it said nothing, and others wait")
+    def _evict_oldest(self, host: str | None = None) -> bool:
+        """Drop the connection that said nothing for longest; of `host`, where that one has too many."""
+        chosen = [s for s, (client, _) in self._waiting.items() if host in (None, client.host)]
+        if not chosen or (host is not None and len(chosen) < _PER_SOURCE):
+            return False
+        self._forget(chosen[0], "it said nothing, and others wait")
+        return True
+
+    def _await_change(self) -> None:
+        """Wait until a connection ended, but not for long."""
+        with self._idle:
+            self._idle.wait(_TICK)
 
     def _drop_silent(self) -> None:
         now = time.monotonic()

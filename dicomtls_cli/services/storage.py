@@ -12,14 +12,11 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from dicomtls_cli.errors import OutputError
-from dicomtls_cli.services.asking import ask_pydicom
-from dicomtls_cli.services.head import HeadError, encode_meta, read_head
+from dicomtls_cli.services.head import HeadError, encode_meta, read_head, read_odd_head
 from dicomtls_cli.upperlayer.pdu import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 
 try:
@@ -30,7 +27,7 @@ except ImportError:  # Windows has no flock: there, what a dead process left is 
 SOP_CLASS, SOP_INSTANCE, STUDY_INSTANCE = 0x00080016, 0x00080018, 0x0020000D
 _WANTED = frozenset({SOP_CLASS, SOP_INSTANCE, STUDY_INSTANCE})
 _HEAD_LIMIT = 1 << 20  # bytes of a data set looked through for the values of its name
-_ODD_HEAD = 64 * 1024  # bytes that pydicom is shown of a data set our own reader cannot make out
+_ODD_HEAD = 64 * 1024  # bytes looked through of a data set that is not as its transfer syntax says
 _FILE_MODE = 0o640
 _FOLDER_MODE = 0o750
 _MOST_TRIES = 1000  # to make a file that nobody else has or removes
@@ -264,7 +261,10 @@ class _IncomingFile:
             if not complete and len(self._head) < _ODD_HEAD:
                 self._need = _ODD_HEAD
                 return
-            values, need = self._ask_pydicom(error), 0
+            # pydicom knows more of these, but a peer's bytes could keep it busy for ever.
+            values, need = read_odd_head(self._head, _WANTED, SOP_INSTANCE), 0
+            if not values:
+                raise UnreadableHead(str(error)) from error
         if need:
             if len(self._head) >= _HEAD_LIMIT:
                 raise UnreadableHead("no Study Instance UID in the first MiB")
@@ -277,16 +277,6 @@ class _IncomingFile:
                 raise UidMismatch(f"the data set has {values[tag]}, the command {said}")
         self._values = {STUDY_INSTANCE: values.get(STUDY_INSTANCE, "")}
         self._head = bytearray()
-
-    def _ask_pydicom(self, reason: HeadError) -> Mapping[int, str]:
-        """Let pydicom look at a head that is not as its transfer syntax says."""
-        try:
-            values = ask_pydicom(BytesIO(self._meta + self._head), _WANTED, self._identifiers.transfer_syntax)
-        except HeadError:
-            values = {}
-        if SOP_INSTANCE not in values:  # pydicom makes something of any bytes
-            raise UnreadableHead(str(reason)) from reason
-        return values
 
 
 class Ignored:

@@ -50,7 +50,8 @@ def client_context(policy: TlsPolicy) -> ssl.SSLContext:
 
     Raises ssl.SSLError or OSError where the key pair or trust cannot be loaded.
     """
-    assert policy.role is Role.REQUESTOR
+    if policy.role is not Role.REQUESTOR:
+        raise ValueError("the policy is an acceptor's")
     context = _DicomContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # the name is one of several proofs: see _identify
     _configure(context, policy)
@@ -62,7 +63,8 @@ def server_context(policy: TlsPolicy) -> ssl.SSLContext:
 
     Raises ssl.SSLError or OSError where the key pair or trust cannot be loaded.
     """
-    assert policy.role is Role.ACCEPTOR
+    if policy.role is not Role.ACCEPTOR:
+        raise ValueError("the policy is a requestor's")
     context = _DicomContext(ssl.PROTOCOL_TLS_SERVER)
     _configure(context, policy)
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
@@ -84,7 +86,7 @@ def _configure(context: _DicomContext, policy: TlsPolicy) -> None:
     context.minimum_version, context.maximum_version = policy.tls_versions[0], policy.tls_versions[-1]
     if policy.tls12_suites:
         context.set_ciphers(":".join((*policy.tls12_suites, "@SECLEVEL=2")))
-    # DICOM peers never resume: a ticket would only be a second way in that skips the certificate.
+    # Hardly a DICOM peer resumes: a ticket would only be a second way in that skips the certificate.
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
     context.set_alpn_protocols(["dicom"])
     if policy.key_pair is not None:

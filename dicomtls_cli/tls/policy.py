@@ -35,6 +35,15 @@ class Identity(StrEnum):
     NONE = "none"
 
 
+def _member(kind: type[StrEnum], word: str) -> StrEnum:
+    try:
+        return kind(word)
+    except ValueError:
+        raise UsageError(
+            f"`{word}` is no {kind.__name__}", f"it is one of {', '.join(kind)}", slug="usage.unknown-word"
+        ) from None
+
+
 @dataclass(frozen=True)
 class TlsPolicy:
     """Everything a TLS context is made from, checked for sense.
@@ -57,6 +66,9 @@ class TlsPolicy:
     x509_strict: bool = False
 
     def __post_init__(self) -> None:
+        # The words are as good as the members, and must not pass for something else.
+        for name, kind in (("role", Role), ("peer_check", PeerCheck), ("identity", Identity)):
+            object.__setattr__(self, name, _member(kind, getattr(self, name)))
         self._check_role()
         checked = self.peer_check is not PeerCheck.IGNORE
         if checked and (self.trust is None or not (self.trust.anchors or self.trust.system)):
@@ -70,6 +82,12 @@ class TlsPolicy:
                 "a peer whose certificate is ignored cannot be identified by it",
                 "drop `--peer-cert ignore`, or drop `--pin` and `--identity`",
                 slug="usage.identity-ignored",
+            )
+        if self.pin is not None and self.identity in (Identity.NAME, Identity.NONE):
+            raise UsageError(
+                f"`--pin` names the one certificate, so `--identity {self.identity}` would change nothing",
+                "give one of them",
+                slug="usage.contradiction",
             )
         if not self.tls_versions:
             raise UsageError(
@@ -91,6 +109,12 @@ class TlsPolicy:
                     "an SCP needs a certificate and a key of its own for TLS",
                     "give `--cert FILE --key FILE` (`dicomtls gencert NAME` makes both), or `--no-tls`",
                     slug="usage.no-certificate",
+                )
+            if self.trust is not None and self.trust.system and self.peer_check is not PeerCheck.IGNORE:
+                raise UsageError(
+                    "an SCP cannot trust this machine's CAs: they vouch for names, and nobody was dialled",
+                    "name the certificates of the peers, or a CA of your own, with `--trust FILE`",
+                    slug="usage.system-acceptor",
                 )
             if self.identity is Identity.NAME:
                 raise UsageError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import NamedTuple
 
 from dicomtls_cli.errors import ProtocolError, UsageError
@@ -78,7 +77,7 @@ class AcceptedContext(NamedTuple):
 def propose(proposals: Iterable[Proposal]) -> tuple[PresentationContext, ...]:
     """Return the presentation contexts, with ids 1, 3, 5..., that propose `proposals` in their order.
 
-    Repeated proposals count once. Raise `ValueError` on none, on more than 128 (see `batches`), and on
+    Repeated proposals count once. Raise `ValueError` on none, on more than 128, and on
     one without a transfer syntax.
     """
     unique = tuple(dict.fromkeys(proposals))
@@ -91,13 +90,6 @@ def propose(proposals: Iterable[Proposal]) -> tuple[PresentationContext, ...]:
         PresentationContext(2 * index + 1, abstract_syntax, transfer_syntaxes)
         for index, (abstract_syntax, transfer_syntaxes) in enumerate(unique)
     )
-
-
-def batches(proposals: Iterable[Proposal]) -> Iterator[tuple[PresentationContext, ...]]:
-    """Yield the contexts of as many associations as `proposals` need, each of at most 128; see `propose`."""
-    rest = iter(dict.fromkeys(proposals))
-    while batch := tuple(islice(rest, MOST_CONTEXTS)):
-        yield propose(batch)
 
 
 def accepted_contexts(request: AssociateRequest, accept: AssociateAccept) -> dict[int, AcceptedContext]:

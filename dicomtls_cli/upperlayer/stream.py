@@ -52,10 +52,6 @@ class Stream:
             self._receive(deadline)
         return self._memory[self._start : self._start + count]
 
-    def skip(self, count: int) -> None:
-        """Take `count` bytes that `fill` returned."""
-        self._start += count
-
     def take(self, count: int, deadline: float) -> memoryview:
         """Take the next `count` bytes (at most 64 KiB); the view is valid until the next read."""
         view = self.fill(count, deadline)
@@ -81,7 +77,10 @@ class Stream:
         return self.take(count, deadline)
 
     def send(self, data: bytes | bytearray | memoryview, timeout: float) -> None:
-        """Send all of `data`; raise TimeoutError when nothing at all could be sent for `timeout` seconds."""
+        """Send all of `data`; raise TimeoutError when the next piece could not be sent in `timeout` seconds.
+
+        A piece is what the socket takes at once; with TLS one record, 16 KiB at the most.
+        """
         self._set_timeout(timeout)
         view = memoryview(data)
         while view:

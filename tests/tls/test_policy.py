@@ -49,6 +49,11 @@ def _policy(role: Role, **choices: Any) -> TlsPolicy:
         (ACCEPTOR, {"profile": PROFILES["bcp195-ext"], "ciphers": ("TLS_AES_128_GCM_SHA256",)},
          "usage.no-tls-version"),
         (REQUESTOR, {"ciphers": ("RC4-SHA",)}, "usage.unknown-cipher"),
+        (REQUESTOR, {"identity": Identity.NAME, "pin": b"p" * 32}, "usage.contradiction"),
+        (REQUESTOR, {"identity": "bogus"}, "usage.unknown-word"),
+        (REQUESTOR, {"peer_check": "verify"}, "usage.verify-requestor"),
+        (ACCEPTOR, {"trust": SYSTEM}, "usage.system-acceptor"),
+        (ACCEPTOR, {"identity": "name"}, "usage.name-acceptor"),
     ],
 )  # fmt: skip
 def test_a_senseless_combination_is_a_usage_error(role: Role, choices: dict[str, Any], slug: str) -> None:
@@ -64,6 +69,12 @@ def test_a_wrong_name_among_the_added_ciphers_is_a_usage_error() -> None:
     assert caught.value.slug == "usage.unknown-cipher"
 
 
+def test_a_word_is_as_good_as_the_member() -> None:
+    policy = _policy(REQUESTOR, identity="pinned", peer_check="require")
+    assert (policy.identity, policy.peer_check) == (Identity.PINNED, PeerCheck.REQUIRE)
+    assert policy.identity is Identity.PINNED
+
+
 @pytest.mark.parametrize(
     ("role", "choices"),
     [
@@ -72,7 +83,7 @@ def test_a_wrong_name_among_the_added_ciphers_is_a_usage_error() -> None:
         (REQUESTOR, {"trust": SYSTEM}),
         (REQUESTOR, {"trust": None, "peer_check": IGNORE}),
         (REQUESTOR, {"trust": None, "peer_check": IGNORE, "identity": Identity.NONE}),
-        (REQUESTOR, {"identity": Identity.NAME, "pin": b"p" * 32}),
+        (REQUESTOR, {"identity": Identity.PINNED, "pin": b"p" * 32}),
         (ACCEPTOR, {}),
         (ACCEPTOR, {"peer_check": VERIFY}),
         (ACCEPTOR, {"identity": Identity.PINNED, "peer_check": VERIFY}),

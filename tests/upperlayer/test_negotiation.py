@@ -31,7 +31,6 @@ from dicomtls_cli.upperlayer.negotiation import (
     accepted_contexts,
     ae_title,
     answer,
-    batches,
     negotiate,
     propose,
     refused_contexts,
@@ -308,18 +307,6 @@ def test_what_we_answer_is_a_valid_accept_of_the_request(offered, roles) -> None
 def test_ids_are_odd_and_ascending_and_repeats_count_once() -> None:
     proposed = propose([(CT, (EXPLICIT,)), (MR, (IMPLICIT,)), (CT, (EXPLICIT,)), (CT, (JPEG,))])
     assert [(c.context_id, c.abstract_syntax) for c in proposed] == [(1, CT), (3, MR), (5, CT)]
-
-
-def test_at_most_128_contexts_fit() -> None:
-    pairs = [(f"1.2.{n}", (IMPLICIT,)) for n in range(300)]
-    assert propose(pairs[:128])[-1].context_id == 255
-    with pytest.raises(ValueError, match="129"):
-        propose(pairs[:129])
-    split = list(batches(pairs))
-    assert [len(batch) for batch in split] == [128, 128, 44]
-    assert [context.abstract_syntax for batch in split for context in batch] == [uid for uid, _ in pairs]
-    assert [batch[0].context_id for batch in split] == [1, 1, 1]
-    assert list(batches([])) == []
 
 
 @pytest.mark.parametrize("pairs", [[], [(CT, ())]])
