@@ -9,9 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import platform
-import resource
 import ssl
 import statistics
 import subprocess
@@ -188,7 +186,7 @@ def memory(here: Path, keys: Keys) -> dict[str, dict[str, float]]:
     for name, size in (("10 MB", 10 * MB), ("2 GB", 2000 * MB)):
         load = make_load(here, f"memory-{size}", 1, size, 1)
         with tools.our_receiver(keys, output=here / f"stored-{size}") as receiver:
-            sender = _peak_of([*tools.OURS, "storescu", "-q", *keys.options("scu"), "localhost", str(receiver.port),
+            sender = _peak_of(["storescu", "-q", *keys.options("scu"), "localhost", str(receiver.port),
                                str(load.folder)])  # fmt: skip
             found[name] = {"storescu": round(sender, 1), "storescp": round(receiver.peak_memory(), 1)}
         for path in (*load.folder.iterdir(), *load.part.iterdir(), *(here / f"stored-{size}").rglob("*.dcm")):
@@ -197,11 +195,19 @@ def memory(here: Path, keys: Keys) -> dict[str, dict[str, float]]:
 
 
 def _peak_of(words: list[str]) -> float:
-    process = os.posix_spawn(words[0], words, environment())
-    _, status, usage = os.wait4(process, 0)
-    assert status == 0, words
-    peak: resource.struct_rusage = usage
-    return peak.ru_maxrss / 1024
+    """Return the peak of a command's resident memory in MB, as the command itself sees it at its end.
+
+    The kernel's account of a child begins with the memory of its parent, which is large here.
+    """
+    program = (
+        "import sys; from dicomtls_cli.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], env=environment(), capture_output=True, text=True, check=True
+    )
+    return int(done.stdout.split()[-1]) / 1024
 
 
 def table(report: dict[str, Any]) -> str:

@@ -751,7 +751,7 @@ def test_a_taken_port(lines: Lines) -> None:
 def test_a_ready_file_that_cannot_be_written() -> None:
     Path("received/.incoming").mkdir(parents=True)
     words = ["storescp", "--no-tls", "--port", "0", "--output", "received", "--ready-file", "missing/ready"]
-    refuses(words, "output.ready-file", 4, "missing/ready", run=cli.run_process)
+    refuses(words, "output.no-directory", 4, "missing/ready", run=cli.run_process)
 
 
 # ---------------------------------------------------------------------- a disk that is full

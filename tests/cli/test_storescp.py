@@ -137,7 +137,7 @@ def test_a_port_that_is_taken(dicomtls) -> None:
         (["--ignore", "70000"], 2, "usage.port"),
         (["--ignore", "--port", "70000"], 2, "usage.port"),
         (["--ignore", "--port", "1", "2"], 2, "usage.contradiction"),
-        (["--ignore", "--port", "0", "--ready-file", "no/such/folder/file"], 4, "output.ready-file"),
+        (["--ignore", "--port", "0", "--ready-file", "no/such/folder/file"], 4, "output.no-directory"),
         (["--ignore", "--port", "0", "--bind", "192.0.2.1"], 5, "listen.failed"),
         (["--ignore", "--port", "0", "--bind", "no-such-host.invalid"], 5, "listen.unknown-address"),
     ],
