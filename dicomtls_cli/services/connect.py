@@ -17,7 +17,8 @@ from dicomtls_cli.services.peer import Peer, Requestor
 from dicomtls_cli.tls.handshake import TlsFacts, handshake, messages
 from dicomtls_cli.tls.names import is_address
 from dicomtls_cli.tls.policy import Role
-from dicomtls_cli.upperlayer.association import Association, AssociationRejected, ConnectionBroken
+from dicomtls_cli.upperlayer.association import Association
+from dicomtls_cli.upperlayer.failures import AssociationRejected, ConnectionBroken
 from dicomtls_cli.upperlayer.header import NotDicom
 from dicomtls_cli.upperlayer.items import ImplementationClassUID, ImplementationVersion, MaximumLength
 from dicomtls_cli.upperlayer.pdu import (

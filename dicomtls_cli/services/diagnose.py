@@ -14,7 +14,7 @@ from typing import NamedTuple
 from dicomtls_cli.errors import AssociationLost, ConnectionFailed, DicomTlsError, ExitCode
 from dicomtls_cli.tls.context import IdentityError
 from dicomtls_cli.tls.policy import Role
-from dicomtls_cli.upperlayer.association import ConnectionBroken
+from dicomtls_cli.upperlayer.failures import ConnectionBroken
 from dicomtls_cli.upperlayer.header import NotDicom
 from dicomtls_cli.upperlayer.stream import PeerClosed
 

@@ -7,25 +7,29 @@ one of the errors below, raised after the peer was told by A-ABORT where it stil
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
-import os
 import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import IO, NoReturn, TypeVar
 
-from dicomtls_cli.errors import AssociationLost, ExitCode, InputError, ProtocolError
+from dicomtls_cli.errors import AssociationLost, InputError, ProtocolError
 from dicomtls_cli.upperlayer.codec import decode, encode
+from dicomtls_cli.upperlayer.failures import (
+    AssociationAborted,
+    AssociationRejected,
+    AssociationTimeout,
+    ConnectionBroken,
+)
 from dicomtls_cli.upperlayer.header import (
     OWN_MAXIMUM,
     AbortReason,
     PduType,
-    data_pdu_header,
     max_fragment,
     parse_pdu_header,
     pdv_header,
 )
+from dicomtls_cli.upperlayer.layout import command_pdus, lay_out, new_block
 from dicomtls_cli.upperlayer.negotiation import AcceptedContext, accepted_contexts
 from dicomtls_cli.upperlayer.pdu import (
     Abort,
@@ -37,7 +41,7 @@ from dicomtls_cli.upperlayer.pdu import (
     ReleaseResponse,
 )
 from dicomtls_cli.upperlayer.stream import PeerClosed, Stream
-from dicomtls_cli.upperlayer.words import abort_words, describe, reject_words
+from dicomtls_cli.upperlayer.words import describe
 
 logger = logging.getLogger("dicomtls.association")
 
@@ -47,61 +51,10 @@ PduT = TypeVar("PduT", bound=Pdu)
 _BLOCK = 256 * 1024  # bytes of P-DATA gathered into one send
 _SHORT_BLOCK = 64 * 1024  # ... where the time-out is short, so that progress is seen in time
 _SHORT_TIMEOUT = 5.0  # seconds
-_MOST_SLOTS = 1024  # fragments one readv fills: IOV_MAX of Linux and macOS
 _PARTING_TIMEOUT = 2.0  # seconds for an A-ABORT to leave, or for a reason to be read after a failed send
 _AT_HAND = 0.1  # seconds to read what has already arrived
 _COMMAND_LIMIT = 64 * 1024  # bytes of one command set
 _EMPTY_PDVS = 64  # in a row
-_HEAD = 1024  # bytes kept free before the data, so that a command set and its data leave together
-
-
-class ConnectionBroken(AssociationLost):
-    """The connection failed under the association; `error` is the operating system's or `ssl`'s reason."""
-
-    def __init__(self, error: OSError) -> None:
-        closed = isinstance(error, PeerClosed)
-        super().__init__(
-            "the peer closed the connection" if closed else f"the connection broke: {error}",
-            "see the peer's log for the reason",
-            slug="association.lost",
-        )
-        self.error = error
-
-
-class AssociationTimeout(AssociationLost):
-    """The peer did not do in time what was due."""
-
-    def __init__(self, what: str, seconds: float) -> None:
-        super().__init__(
-            f"time-out: {what} within {seconds:g} s",
-            "the peer may be overloaded or may have stopped; a longer time-out can be given",
-            slug="association.timeout",
-        )
-
-
-class AssociationAborted(AssociationLost):
-    """The peer sent an A-ABORT (PS3.8 7.3, 9.3.8)."""
-
-    def __init__(self, abort: Abort) -> None:
-        super().__init__(
-            f"the peer aborted the association ({abort_words(abort)})",
-            "see the peer's log for the reason",
-            slug="association.aborted",
-        )
-        self.abort = abort
-
-
-class AssociationRejected(AssociationLost):
-    """The peer answered with an A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
-
-    exit_code = ExitCode.REJECTED
-
-    def __init__(self, reject: AssociateReject) -> None:
-        super().__init__(
-            f"the peer rejected the association ({reject_words(reject)})",
-            slug="association.rejected",
-        )
-        self.reject = reject
 
 
 class Association:
@@ -191,7 +144,7 @@ class Association:
     def send(self, context_id: int, command: bytes, data: IO[bytes] | None = None, length: int = 0) -> None:
         """Send a command set, and after it `length` bytes (even) read from `data`; see `stage`."""
         if data is None:
-            self._send(self._command_pdus(context_id, command), self.dimse_timeout)
+            self._send(command_pdus(context_id, command, self._fragment), self.dimse_timeout)
             return
         self.stage(context_id, command, data, length)
         self.transmit()
@@ -204,9 +157,9 @@ class Association:
         """
         if not self._block:
             size = _SHORT_BLOCK if self.dimse_timeout < _SHORT_TIMEOUT else _BLOCK
-            count = min(max(size // (self._fragment + 12), 1), _MOST_SLOTS)
-            self._block = memoryview(bytearray(_HEAD + count * (self._fragment + 12)))
-        self._blocks = self._lay_out(context_id, self._command_pdus(context_id, command), data, length)
+            self._block = new_block(size, self._fragment)
+        head = command_pdus(context_id, command, self._fragment)
+        self._blocks = lay_out(self._block, self._fragment, context_id, head, data, length)
         self._staged = next(self._blocks)
 
     def transmit(self) -> None:
@@ -223,46 +176,6 @@ class Association:
             except InputError:
                 self.abort()
                 raise
-
-    def _command_pdus(self, context_id: int, command: bytes) -> bytes:
-        parts = []
-        for start in range(0, len(command), self._fragment):
-            piece = command[start : start + self._fragment]
-            last = start + len(piece) == len(command)
-            parts += [data_pdu_header(context_id, True, last, len(piece)), piece]
-        return b"".join(parts)
-
-    def _lay_out(
-        self, context_id: int, head: bytes, data: IO[bytes], length: int
-    ) -> Iterator[memoryview | bytes]:
-        """Yield one block of PDUs after the other, each in the same memory."""
-        block, fragment, step = self._block, self._fragment, self._fragment + 12
-        if len(head) > _HEAD:
-            yield head
-            head = b""
-        first = _HEAD - len(head)
-        block[first:_HEAD] = head
-        capacity = (len(block) - _HEAD) // step
-        full = data_pdu_header(context_id, False, False, fragment)
-        slots: list[memoryview] = []
-        left = length
-        while True:
-            count = min(capacity, max((left + fragment - 1) // fragment, 1))
-            if len(slots) != count or left <= count * fragment:
-                slots = []
-                for number in range(count):
-                    at = _HEAD + number * step
-                    size = min(fragment, left - number * fragment)
-                    last = left <= (number + 1) * fragment
-                    block[at : at + 12] = data_pdu_header(context_id, False, last, size) if last else full
-                    slots.append(block[at + 12 : at + 12 + size])
-            total = sum(map(len, slots))
-            _read_block(data, slots, total)
-            yield block[first : _HEAD + count * 12 + total]
-            first = _HEAD
-            left -= total
-            if left <= 0:
-                return
 
     # ------------------------------------------------------------------ receiving
 
@@ -516,43 +429,3 @@ class Association:
         if logger.isEnabledFor(logging.DEBUG):
             for line in describe(pdu):
                 logger.debug("%s", line)
-
-
-def _read_block(data: IO[bytes], slots: list[memoryview], total: int) -> None:
-    """Fill `slots`, `total` bytes in all, from `data`; raise InputError where it has less."""
-    name = getattr(data, "name", "the data set")
-    try:
-        count = _read_into(data, slots)
-    except OSError as error:
-        raise InputError(
-            f"cannot read `{name}`: {error.strerror or error}",
-            "check the disk it is on",
-            slug="input.unreadable",
-        ) from error
-    if count != total:
-        raise InputError(
-            f"`{name}` became shorter while it was sent",
-            "send it again once nothing writes to it",
-            slug="input.file-shrank",
-        )
-
-
-def _read_into(data: IO[bytes], slots: list[memoryview]) -> int:
-    """Fill `slots` one after the other from `data`; return how many bytes there were."""
-    wanted = sum(map(len, slots))
-    count = 0
-    if hasattr(os, "readv") and isinstance(data, io.FileIO):  # a buffered file is ahead of where it stands
-        count = os.readv(data.fileno(), slots)
-        if count in (0, wanted):
-            return count
-    position = 0
-    for slot in slots:  # a short read, or no file: slot by slot
-        done = min(max(count - position, 0), len(slot))
-        position += len(slot)
-        while done < len(slot):
-            more = data.readinto(slot[done:])  # type: ignore[attr-defined]
-            if not more:
-                return count
-            done += more
-            count += more
-    return count

@@ -24,8 +24,9 @@ from dicomtls_cli.dimse.status import words
 from dicomtls_cli.errors import AssociationLost, ProtocolError
 from dicomtls_cli.services.receive import InstanceReceived, serve
 from dicomtls_cli.services.storage import Ignored, Incoming, NoRoom, Storage, Stored
-from dicomtls_cli.upperlayer.association import Association, AssociationAborted, ConnectionBroken
+from dicomtls_cli.upperlayer.association import Association
 from dicomtls_cli.upperlayer.codec import encode as encode_pdu
+from dicomtls_cli.upperlayer.failures import AssociationAborted, ConnectionBroken
 from dicomtls_cli.upperlayer.negotiation import AcceptRules, answer
 from tests.support.objects import data_set, element
 from tests.support.scripted import (

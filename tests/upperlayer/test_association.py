@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicomtls_cli.errors import ExitCode, InputError, ProtocolError
-from dicomtls_cli.upperlayer.association import (
-    Association,
+from dicomtls_cli.upperlayer.association import Association
+from dicomtls_cli.upperlayer.codec import decode, encode
+from dicomtls_cli.upperlayer.failures import (
     AssociationAborted,
     AssociationRejected,
     AssociationTimeout,
     ConnectionBroken,
 )
-from dicomtls_cli.upperlayer.codec import decode, encode
 from dicomtls_cli.upperlayer.header import NotDicom
 from dicomtls_cli.upperlayer.negotiation import AcceptRules, answer
 from dicomtls_cli.upperlayer.pdu import AssociateAccept, AssociateReject
