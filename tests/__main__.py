@@ -16,7 +16,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = ROOT / ".venv"
 PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-PEERS = {"dcmtk": Path("/usr/bin/storescp"), "orthanc": Path("/usr/sbin/Orthanc")}
+PEERS = {
+    "dcmtk": Path("/usr/bin/storescp"),
+    "orthanc": Path("/usr/sbin/Orthanc"),
+    "openssl": Path("/usr/bin/openssl"),
+}
 
 
 def main() -> int:

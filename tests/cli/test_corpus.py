@@ -7,8 +7,6 @@ import itertools
 import json
 import re
 import shlex
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import pytest
 from dicomtls_cli.cli import group, options, requestor, storescu
 from dicomtls_cli.cli.words import STATED_META_KEY, Dialect, StrictCommand, declared_spellings
 from dicomtls_cli.errors import UsageError
+from tests.support import peers
 
 COMMANDS = ("echoscu", "storescu", "storescp")
 IMPLIED = {
@@ -166,10 +165,7 @@ LATER_EVERYWHERE = "+crl --add-crl-file +crv --enable-crl-vfy"
 @pytest.mark.interop
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_of_the_installed_dcmtk_is_answered(name: str) -> None:
-    program = shutil.which(name, path="/usr/bin:/usr/local/bin")
-    if program is None:
-        pytest.skip("DCMTK is not installed")
-    text = subprocess.run([program, "--help"], capture_output=True, text=True, check=True).stdout
+    text = peers.dcmtk(name, "--help").stdout
     theirs = {
         word
         for found in re.findall(r"^ +([-+]\S+)(?: +(--\S+))?  ", text, re.MULTILINE)
