@@ -36,7 +36,9 @@ def main() -> int:
     }
     failed = [name for name, words in steps.items() if run(PYTHON, "-m", *words)]
     if failed == ["tests"]:
-        print("note: the tests named above failed; whether they do so again decides, and the note stays in this log")
+        print(
+            "note: the tests named above failed; whether they do so again decides, and the note stays in this log"
+        )
         failed = ["tests"] if run(PYTHON, "-m", "pytest", "-q", "--last-failed", *sys.argv[1:]) else []
     print(f"failed: {', '.join(failed)}" if failed else "everything passed")
     return 1 if failed else 0
