@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class KeyPair:
+class KeyPair(NamedTuple):
     """Own certificate chain and private key, as `ssl.SSLContext.load_cert_chain` takes them.
 
     `cert_file` is PEM, own certificate first, then its chain; `key_file` is PEM and may be the same file.
@@ -17,11 +16,13 @@ class KeyPair:
 
     cert_file: str
     key_file: str
-    passphrase: Callable[[], bytes] = field(repr=False)
+    passphrase: Callable[[], bytes]
+
+    def __repr__(self) -> str:
+        return f"KeyPair({self.cert_file!r}, {self.key_file!r})"
 
 
-@dataclass(frozen=True)
-class Trust:
+class Trust(NamedTuple):
     """The certificates a peer is measured by.
 
     `anchors` are DER certificates in the order of the files; each vouches for itself, and for what it

@@ -11,9 +11,8 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
@@ -342,8 +341,7 @@ def _passphrase(given: dict[str, Any], key: Path | None) -> Callable[[], bytes] 
 # ---------------------------------------------------------------------- association
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(NamedTuple):
     """What the options say about every association: our AE title (None: unsaid), PDU sizes in bytes, IP family."""
 
     aet: str | None

@@ -8,11 +8,9 @@ a declared spelling, exactly; the spellings of DCMTK and dcm4che that are no opt
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import click
@@ -52,16 +50,15 @@ class Stated(NamedTuple):
     otherwise: str = ""
 
 
-@dataclass(frozen=True)
-class Dialect:
+class Dialect(NamedTuple):
     """What a command knows of DCMTK's and dcm4che's spellings beyond its own options.
 
     `no_command_files_from` is the index of the first positional word that cannot begin with `@` (DCMTK reads
     such a word as a file of arguments; a PEER may be `@NAME`); None leaves all of them alone.
     """
 
-    refused: Mapping[str, Refused] = field(default_factory=dict)
-    stated: Mapping[str, Stated] = field(default_factory=dict)
+    refused: Mapping[str, Refused] = {}
+    stated: Mapping[str, Stated] = {}
     no_command_files_from: int | None = None
 
 
@@ -70,6 +67,8 @@ def suggest(word: str, choices: Iterable[str], limit: int = 3) -> tuple[str, ...
 
     Choices that differ from `word` in their leading dashes or pluses alone come first: `-cf` means `+cf`.
     """
+    import difflib  # only a mistake needs it
+
     known = sorted(set(choices))
     bare = word.lstrip("-+").lower()
     same = [choice for choice in known if bare and choice.lstrip("-+").lower() == bare]

@@ -6,16 +6,15 @@ import hashlib
 import ssl
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from dicomtls_cli.errors import InputError, printable
 from dicomtls_cli.pki.load import CertificateFile, read_certificate_files
 
 
-@dataclass(frozen=True)
-class BundledCertificate:
+class BundledCertificate(NamedTuple):
     """One certificate: its DER, its subject (RFC 4514), its end (UTC; both None if unreadable) and digest."""
 
     der: bytes
@@ -24,8 +23,7 @@ class BundledCertificate:
     sha256: str
 
 
-@dataclass(frozen=True)
-class Bundle:
+class Bundle(NamedTuple):
     """Certificates, each once, in the order of the inputs; and what was left out of it."""
 
     certificates: tuple[BundledCertificate, ...]

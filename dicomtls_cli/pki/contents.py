@@ -6,9 +6,9 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
 from dicomtls_cli.errors import InputError
 from dicomtls_cli.pki import der
@@ -41,8 +41,7 @@ KEYS = frozenset({Kind.PRIVATE_KEY, Kind.ENCRYPTED_KEY, Kind.OPENSSH_KEY})
 """The kinds that must not be handed around."""
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """One thing found in a file: its kind, and its PEM text (without a marker's surroundings) or DER.
 
     `der` is set for certificates and for what came from a DER file; `pem` for what came from a PEM file.
@@ -56,8 +55,7 @@ class Item:
         return f"Item({self.kind})"  # never the data: it may be a key
 
 
-@dataclass(frozen=True)
-class Contents:
+class Contents(NamedTuple):
     """What is in one file, in its order.
 
     `openssl_ready` says that OpenSSL can read the file by itself: PEM, each marker alone on its line, no

@@ -8,8 +8,9 @@ import shlex
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from dicomtls_cli.errors import InputError, OutputError
 
@@ -23,13 +24,15 @@ _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_DIRECTORY = {errno.ENOENT, errno.ENOTDIR}
 
 
-@dataclass(frozen=True)
-class NewFile:
+class NewFile(NamedTuple):
     """A file to be written: `private` ones are 0600 from their creation, others 0644 less the umask."""
 
     path: Path
-    data: bytes = field(repr=False)
+    data: bytes
     private: bool = False
+
+    def __repr__(self) -> str:
+        return f"NewFile({self.path})"  # never the data: it may be a key
 
 
 def read_capped(path: Path, what: str, *, limit: int = READ_LIMIT) -> bytes:

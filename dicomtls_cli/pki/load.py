@@ -8,8 +8,8 @@ import os
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from dicomtls_cli.errors import InputError, OutputError, printable
 from dicomtls_cli.material import KeyPair, Trust
@@ -39,8 +39,7 @@ _NOT_TRUST[Kind.ENCRYPTED_KEY] = _NOT_TRUST[Kind.OPENSSH_KEY] = _NOT_TRUST[Kind.
 _NO_CERTIFICATE = ("trust.not-a-certificate", "a certificate is PEM (`-----BEGIN CERTIFICATE-----`) or DER")
 
 
-@dataclass(frozen=True)
-class CertificateFile:
+class CertificateFile(NamedTuple):
     """The certificates of one file, DER, and how many private keys are in it too."""
 
     path: Path

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dicomtls_cli.errors import InputError
 from dicomtls_cli.pki.contents import KEYS, Contents, Item, Kind, read_contents
@@ -40,8 +39,7 @@ _NOT_KEY: dict[Kind, tuple[str, str]] = {
 }
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """The files of one identity: what is in each, and the private key to be used."""
 
     certificates: Contents

@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dicomtls_cli.errors import UsageError, printable
 
 EXAMPLE = "/C=BE/O=Hospital/CN=localhost"
 
 
-@dataclass(frozen=True)
-class _Attribute:
+class _Attribute(NamedTuple):
     """One attribute type: its names in OpenSSL, its OID and what RFC 5280 A.1 lets it hold."""
 
     short: str
@@ -46,8 +45,7 @@ _ATTRIBUTES = (
 _BY_NAME = {name.lower(): one for one in _ATTRIBUTES for name in (one.short, one.long)}
 
 
-@dataclass(frozen=True)
-class SubjectPart:
+class SubjectPart(NamedTuple):
     """One attribute of a distinguished name: `type` as OpenSSL abbreviates it, its OID, its value."""
 
     type: str

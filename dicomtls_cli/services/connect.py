@@ -8,7 +8,6 @@ import socket
 import ssl
 import threading
 import time
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from dicomtls_cli.errors import AssociationLost, ConnectionFailed, DicomTlsError, ExitCode
@@ -244,5 +243,5 @@ def _speaks_tls(peer: Peer, requestor: Requestor) -> bool:
 
 
 def _quick(requestor: Requestor) -> Requestor:
-    timeouts = replace(requestor.timeouts, connect=_PROBE_SECONDS, tls=_PROBE_SECONDS)
-    return replace(requestor, timeouts=timeouts)
+    timeouts = requestor.timeouts._replace(connect=_PROBE_SECONDS, tls=_PROBE_SECONDS)
+    return requestor._replace(timeouts=timeouts)

@@ -8,8 +8,8 @@ import re
 import socket
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from dicomtls_cli.errors import InputError, UsageError
 from dicomtls_cli.material import KeyPair, Trust
@@ -20,8 +20,7 @@ from dicomtls_cli.tls.profiles import DEFAULT_PROFILE, Profile
 from dicomtls_cli.upperlayer.header import OWN_MAXIMUM
 
 
-@dataclass(frozen=True)
-class Peer:
+class Peer(NamedTuple):
     """Where a peer listens and what it is called."""
 
     host: str
@@ -32,8 +31,7 @@ class Peer:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True)
-class Timeouts:
+class Timeouts(NamedTuple):
     """Seconds for each phase: TCP connect, TLS handshake, association and release, one DIMSE message."""
 
     connect: float = 10.0
@@ -42,8 +40,7 @@ class Timeouts:
     dimse: float = 60.0
 
 
-@dataclass(frozen=True)
-class TlsOptions:
+class TlsOptions(NamedTuple):
     """What is wanted of TLS, with files that were not read yet.
 
     `passphrase` is called when the key turns out to be encrypted; `pin` is 64 hexadecimal digits (colons
@@ -52,7 +49,7 @@ class TlsOptions:
 
     cert: Path | str | None = None
     key: Path | str | None = None
-    passphrase: Callable[[], bytes] | None = field(default=None, repr=False)
+    passphrase: Callable[[], bytes] | None = None
     trust: tuple[Path | str, ...] = ()
     authorities: tuple[Path | str, ...] = ()
     system_trust: bool = False
@@ -66,8 +63,7 @@ class TlsOptions:
     x509_strict: bool = False
 
 
-@dataclass(frozen=True)
-class Requestor:
+class Requestor(NamedTuple):
     """Everything an SCU needs to reach its peers, apart from the peer: who it is and how it connects.
 
     `context` None means plain DICOM. `maximum_length` is the greatest P-DATA PDU we take, `send_limit` the

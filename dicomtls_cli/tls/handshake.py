@@ -7,7 +7,6 @@ import logging
 import socket
 import ssl
 import time
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dicomtls_cli.tls.names import subject_text
@@ -20,7 +19,6 @@ _CERTIFICATE, _CERTIFICATE_REQUEST = 11, 13
 _MAX_CERTIFICATE = 1 << 20
 
 
-@dataclass
 class HandshakeMessages:
     """What the messages of one handshake showed.
 
@@ -28,9 +26,10 @@ class HandshakeMessages:
     the acceptor asked for one; `alert` is the description (RFC 8446 6) of the last alert the peer sent.
     """
 
-    certificate: bytes | None = None
-    certificate_requested: bool = False
-    alert: int | None = None
+    def __init__(self) -> None:
+        self.certificate: bytes | None = None
+        self.certificate_requested = False
+        self.alert: int | None = None
 
 
 class TlsFacts(NamedTuple):

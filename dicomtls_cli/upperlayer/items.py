@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import NamedTuple, Self
 
 from dicomtls_cli.errors import ProtocolError
 from dicomtls_cli.upperlayer.header import AbortReason
@@ -54,11 +53,9 @@ def text_of(value: bytes) -> str:
     return value.decode("latin-1").rstrip(" \0")
 
 
-@dataclass(frozen=True, slots=True)
-class MaximumLength:
+class MaximumLength(NamedTuple):
     """The most bytes the sender takes in the variable field of one P-DATA PDU; 0: no limit. PS3.8 D.1."""
 
-    item_type: ClassVar[int] = 0x51
     value: int
 
     def content(self) -> bytes:
@@ -73,11 +70,9 @@ class MaximumLength:
         return cls(*_U32.unpack(content))
 
 
-@dataclass(frozen=True, slots=True)
-class ImplementationClassUID:
+class ImplementationClassUID(NamedTuple):
     """Which software speaks, as a UID. PS3.7 section D.3.3.2.1."""
 
-    item_type: ClassVar[int] = 0x52
     uid: str
 
     def content(self) -> bytes:
@@ -90,11 +85,9 @@ class ImplementationClassUID:
         return cls(text_of(content))
 
 
-@dataclass(frozen=True, slots=True)
-class AsyncOperations:
+class AsyncOperations(NamedTuple):
     """How many operations may be outstanding; 0 is no limit. PS3.7 section D.3.3.3."""
 
-    item_type: ClassVar[int] = 0x53
     invoked: int
     performed: int
 
@@ -110,11 +103,9 @@ class AsyncOperations:
         return cls(*_PAIR.unpack(content))
 
 
-@dataclass(frozen=True, slots=True)
-class RoleSelection:
+class RoleSelection(NamedTuple):
     """Which roles the requestor takes for a SOP class. PS3.7 section D.3.3.4."""
 
-    item_type: ClassVar[int] = 0x54
     sop_class: str
     scu: bool
     scp: bool
@@ -133,11 +124,9 @@ class RoleSelection:
         return cls(text_of(uid), rest[0] == 1, rest[1] == 1)
 
 
-@dataclass(frozen=True, slots=True)
-class ImplementationVersion:
+class ImplementationVersion(NamedTuple):
     """Which version of the software speaks, at most 16 characters. PS3.7 section D.3.3.2.3."""
 
-    item_type: ClassVar[int] = 0x55
     name: str
 
     def content(self) -> bytes:
@@ -150,19 +139,20 @@ class ImplementationVersion:
         return cls(text_of(content))
 
 
-@dataclass(frozen=True, slots=True)
-class UserIdentity:
+class UserIdentity(NamedTuple):
     """Who the requestor says it is. PS3.7 section D.3.3.7.1.
 
     `identity_type`: 1 username, 2 username and passcode, 3 Kerberos ticket, 4 SAML assertion, 5 JSON web
     token. `primary` and `secondary` are kept out of the representation: they hold secrets.
     """
 
-    item_type: ClassVar[int] = 0x58
     identity_type: int
     response_requested: bool
-    primary: bytes = field(repr=False)
-    secondary: bytes = field(default=b"", repr=False)
+    primary: bytes
+    secondary: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"UserIdentity({self.identity_type}, {self.response_requested})"
 
     def content(self) -> bytes:
         """Return the item without its header."""
@@ -186,12 +176,13 @@ class UserIdentity:
         return cls(content[0], content[1] == 1, primary, secondary)
 
 
-@dataclass(frozen=True, slots=True)
-class UserIdentityResponse:
+class UserIdentityResponse(NamedTuple):
     """What the acceptor answers to a user identity; empty for a name. PS3.7 section D.3.3.7.2."""
 
-    item_type: ClassVar[int] = 0x59
-    response: bytes = field(default=b"", repr=False)
+    response: bytes = b""
+
+    def __repr__(self) -> str:
+        return "UserIdentityResponse()"  # what Kerberos and SAML answer is between the two
 
     def content(self) -> bytes:
         """Return the item without its header."""
@@ -206,8 +197,7 @@ class UserIdentityResponse:
         return cls(response)
 
 
-@dataclass(frozen=True, slots=True)
-class OpaqueItem:
+class OpaqueItem(NamedTuple):
     """An item we keep but do not read: extended negotiation (0x56, 0x57) and every unknown type."""
 
     item_type: int
@@ -230,19 +220,25 @@ KnownItem = (
 UserItem = KnownItem | OpaqueItem
 
 _KNOWN: dict[int, type[KnownItem]] = {
-    MaximumLength.item_type: MaximumLength,
-    ImplementationClassUID.item_type: ImplementationClassUID,
-    AsyncOperations.item_type: AsyncOperations,
-    RoleSelection.item_type: RoleSelection,
-    ImplementationVersion.item_type: ImplementationVersion,
-    UserIdentity.item_type: UserIdentity,
-    UserIdentityResponse.item_type: UserIdentityResponse,
+    0x51: MaximumLength,
+    0x52: ImplementationClassUID,
+    0x53: AsyncOperations,
+    0x54: RoleSelection,
+    0x55: ImplementationVersion,
+    0x58: UserIdentity,
+    0x59: UserIdentityResponse,
 }
+_TYPES = {kind: item_type for item_type, kind in _KNOWN.items()}
+
+
+def type_of(item: UserItem) -> int:
+    """Return the item type of `item`, a byte. PS3.8 Annex D, PS3.7 Annex D.3.3."""
+    return item.item_type if isinstance(item, OpaqueItem) else _TYPES[type(item)]
 
 
 def encode_user_information(items: tuple[UserItem, ...]) -> bytes:
     """Return the content of the user information item. PS3.8 section 9.3.2.3."""
-    return b"".join(join_item(item.item_type, item.content()) for item in items)
+    return b"".join(join_item(type_of(item), item.content()) for item in items)
 
 
 def decode_user_information(data: bytes, start: int, end: int) -> tuple[UserItem, ...]:

@@ -5,7 +5,6 @@ P-DATA is not among them: `association` reads and writes it in place, with the h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from dicomtls_cli import __version__
@@ -91,16 +90,19 @@ class _Negotiation:
         return roles
 
 
-@dataclass(frozen=True, slots=True)
-class AssociateRequest(_Negotiation):
-    """A-ASSOCIATE-RQ. PS3.8 section 9.3.2."""
-
+class _Request(NamedTuple):
     called_ae: str
     calling_ae: str
     contexts: tuple[PresentationContext, ...]
     user_information: tuple[UserItem, ...]
     application_context: str = APPLICATION_CONTEXT
     protocol_version: int = _PROTOCOL_VERSION
+
+
+class AssociateRequest(_Request, _Negotiation):
+    """A-ASSOCIATE-RQ. PS3.8 section 9.3.2."""
+
+    __slots__ = ()
 
     @property
     def speaks_version_1(self) -> bool:
@@ -113,16 +115,19 @@ class AssociateRequest(_Negotiation):
         return self._first(UserIdentity)
 
 
-@dataclass(frozen=True, slots=True)
-class AssociateAccept(_Negotiation):
-    """A-ASSOCIATE-AC. Its AE titles only echo the request and are not to be tested. PS3.8 section 9.3.3."""
-
+class _Accept(NamedTuple):
     called_ae: str
     calling_ae: str
     results: tuple[ContextResult, ...]
     user_information: tuple[UserItem, ...]
     application_context: str = APPLICATION_CONTEXT
     protocol_version: int = _PROTOCOL_VERSION
+
+
+class AssociateAccept(_Accept, _Negotiation):
+    """A-ASSOCIATE-AC. Its AE titles only echo the request and are not to be tested. PS3.8 section 9.3.3."""
+
+    __slots__ = ()
 
     @property
     def user_identity_response(self) -> UserIdentityResponse | None:
@@ -138,14 +143,28 @@ class AssociateReject(NamedTuple):
     reason: int
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseRequest:
+class _WithoutFields:
+    """Equal to its own kind alone: an empty tuple would equal any other."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+
+class ReleaseRequest(_WithoutFields):
     """A-RELEASE-RQ. PS3.8 section 9.3.6."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class ReleaseResponse:
+
+class ReleaseResponse(_WithoutFields):
     """A-RELEASE-RP. PS3.8 section 9.3.7."""
+
+    __slots__ = ()
 
 
 class Abort(NamedTuple):

@@ -23,6 +23,7 @@ from dicomtls_cli.upperlayer.items import (
     RoleSelection,
     UserIdentity,
     UserIdentityResponse,
+    type_of,
 )
 from dicomtls_cli.upperlayer.pdu import (
     Abort,
@@ -364,12 +365,13 @@ def test_we_read_pynetdicoms_abort() -> None:
 
 def test_oracle_knows_the_item_types_we_know() -> None:
     ours = {
-        kind.item_type for kind in (MaximumLength, ImplementationClassUID, AsyncOperations, RoleSelection)
-    }
-    ours |= {
-        ImplementationVersion.item_type,
-        UserIdentity.item_type,
-        UserIdentityResponse.item_type,
+        type_of(MaximumLength(0)),
+        type_of(ImplementationClassUID("1.2")),
+        type_of(AsyncOperations(1, 1)),
+        type_of(RoleSelection("1.2", True, False)),
+        type_of(ImplementationVersion("X")),
+        type_of(UserIdentity(1, False, b"x")),
+        type_of(UserIdentityResponse()),
         0x56,
         0x57,
     }
