@@ -30,6 +30,7 @@ class Instance(NamedTuple):
 
     `offset` is where its data set begins and `size` where the file ends, in bytes. The UIDs are the data
     set's; the file meta's stand in where those are missing. `remark` tells of a difference between the two.
+    `modified` is when the file was last written, in nanoseconds since 1970.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class Instance(NamedTuple):
     sop_instance: str
     transfer_syntax: str
     remark: str = ""
+    modified: int = 0
 
 
 class Skipped(NamedTuple):
@@ -102,7 +104,8 @@ def read_instance(path: Path, *, named: bool = False) -> Instance | Skipped:
             data = os.read(file, _FIRST_READ)
             if data[128:_MAGIC_END] != b"DICM":
                 return Skipped(path, _not_dicom(path, _what_instead(data)), expected=named)
-            return _read_head(path, file, data, about.st_size)
+            found = _read_head(path, file, data, about.st_size)
+            return found._replace(modified=about.st_mtime_ns) if isinstance(found, Instance) else found
         finally:
             os.close(file)
     except (OSError, ValueError) as error:  # ValueError: an embedded NUL

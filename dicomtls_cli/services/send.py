@@ -251,7 +251,8 @@ def _data_set(file: IO[bytes], instance: Instance) -> tuple[IO[bytes], int]:
     Every fragment has to be even (PS3.7 Annex F); a deflated stream of odd length gets one NUL after its
     end (PS3.5 A.5), any other data set of odd length is malformed.
     """
-    if os.fstat(file.fileno()).st_size != instance.size:
+    about = os.fstat(file.fileno())
+    if about.st_size != instance.size or about.st_mtime_ns != instance.modified:
         raise InputError(
             f"`{instance.path}` changed after it was looked at",
             "send it again once nothing writes to it",
