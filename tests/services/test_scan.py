@@ -54,7 +54,10 @@ def test_what_is_known_of_a_file(tmp_path) -> None:
     path = write(tmp_path / "a.dcm")
     (instance,), _ = found(path)
     offset = len(file_meta())
-    assert instance == Instance(path, offset + len(data_set()), offset, CT, "1.2.3", EXPLICIT)
+    modified = path.stat().st_mtime_ns
+    assert instance == Instance(
+        path, offset + len(data_set()), offset, CT, "1.2.3", EXPLICIT, modified=modified
+    )
 
 
 @pytest.mark.parametrize("path", images.variety(), ids=lambda path: path.name)

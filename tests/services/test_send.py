@@ -518,7 +518,11 @@ def test_large_files_that_shrink_while_they_are_sent_end_their_association_but_n
     for instance in wanted[:2]:
         with instance.path.open("ab") as file:
             file.truncate(1 << 20)
-    wanted = [i._replace(size=i.path.stat().st_size) for i in wanted]
+    wanted = [
+        i._replace(size=about.st_size, modified=about.st_mtime_ns)
+        for i in wanted
+        for about in [i.path.stat()]
+    ]
     opened = module._data_set
 
     def shrinking(file, instance):
