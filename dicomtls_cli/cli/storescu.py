@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from dicomtls_cli.cli.dialects import STORESCU
+from dicomtls_cli.cli.interrupt import interruptible
 from dicomtls_cli.cli.options import Link, Switch, association_options, output_options, tls_options
 from dicomtls_cli.cli.requestor import connect_option, make_requestor, refuse_pem_files
 from dicomtls_cli.cli.terminal import Terminal, error_record
@@ -21,7 +22,7 @@ from dicomtls_cli.dimse.status import words as status_words
 from dicomtls_cli.errors import DicomTlsError, ExitCode, InputError, UsageError
 from dicomtls_cli.services.peer import Peer, TlsOptions
 from dicomtls_cli.services.scan import Instance, Skipped, scan
-from dicomtls_cli.services.send import Outcome, send
+from dicomtls_cli.services.send import Outcome, Wishes, send
 from dicomtls_cli.tls.policy import Role
 
 PRIORITY = Switch("priority", {("--prior-high",): "high", ("--prior-low",): "low"})
@@ -44,6 +45,22 @@ _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 @click.option("--fail-on-warning", is_flag=True, help="Count a warning status as a failure.")
 @click.option("--priority", type=click.Choice(list(_PRIORITIES)), help="DIMSE priority [medium].")
 @PRIORITY.flags
+@click.option("--jobs", type=click.IntRange(1, 64), default=1, help="Associations that send at once [1].")
+@click.option(
+    "--async-window",
+    "--max-ops-invoked",
+    "window",
+    type=click.IntRange(1, 65535),
+    default=1,
+    help="Instances on their way at once in an association, where the peer agrees [1].",
+)
+@click.option("--not-async", is_flag=True, hidden=True)
+@click.option(
+    "--retry",
+    type=click.IntRange(0, 1000),
+    default=0,
+    help="Times to send again what a lost connection left without an answer [0].",
+)
 @output_options
 @tls_options(Role.REQUESTOR)
 @association_options(Role.REQUESTOR)
@@ -54,6 +71,10 @@ def storescu(
     no_recurse: bool,
     halt: bool,
     fail_on_warning: bool,
+    jobs: int,
+    window: int,
+    not_async: bool,
+    retry: int,
     terminal: Terminal,
     tls: TlsOptions | None,
     link: Link,
@@ -69,18 +90,34 @@ def storescu(
       dicomtls storescu pacs.example 2762 images/ --cert me.crt --key me.key --trust pacs.crt
       dicomtls storescu localhost 4242 +tls dcmtk.key dcmtk.crt +cf orthanc.crt a.dcm b.dcm
     """  # noqa: D301
+    if not_async and window > 1:
+        raise UsageError(
+            f"`--not-async` contradicts `--async-window {window}`",
+            "give one of them",
+            slug="usage.contradiction",
+        )
     refuse_pem_files(words)
     peer, paths = _peer_and_paths(words, connect, aec, tls is not None)
     requestor = make_requestor(link, tls)
     tally = _Tally(terminal, peer, fail_on_warning)
     found = tally.instances(scan(paths, recurse=not no_recurse), halt=halt)
-    for outcome in send(
-        peer, found, requestor, priority=_PRIORITIES[PRIORITY.take(priority) or "medium"], halt=halt
-    ):
-        tally.add(outcome)
-    for _ in found:  # what --halt left: it is counted
-        pass
-    return tally.finish()
+    wishes = Wishes(_PRIORITIES[PRIORITY.take(priority) or "medium"], halt, 1 if not_async else window, retry)
+    with interruptible() as interruption:
+        sending = send(
+            peer,
+            found,
+            requestor,
+            wishes,
+            jobs=jobs,
+            ending=interruption.ending,
+            on_connected=interruption.arm,
+        )
+        for outcome in sending:
+            tally.add(outcome)
+        if not interruption.code:
+            for _ in found:  # what --halt left: it is counted
+                pass
+    return tally.finish(interruption.code)
 
 
 def _peer_and_paths(
@@ -168,8 +205,9 @@ class _Tally:
             slug="input.nothing-to-send",
         )
 
-    def finish(self) -> int:
-        if not self.wanted:
+    def finish(self, interrupted: int = 0) -> int:
+        """Sum up and return the exit code, which is `interrupted` where that is not 0."""
+        if not self.wanted and not interrupted:
             raise self.nothing_to_send()
         stored, warned, failed = self.counts["stored"], self.counts["warned"], len(self.failed)
         not_tried = self.wanted - self.tried
@@ -177,7 +215,7 @@ class _Tally:
         parts += [f"{not_tried} not tried"] if not_tried else []
         parts += [_other_files(self.passed_over)] if self.passed_over else []
         self.terminal.result(f"{self.peer}: {', '.join(parts)}")
-        code = self._exit_code(stored + warned)
+        code = interrupted or self._exit_code(stored + warned)
         self.terminal.record(
             {
                 "ok": code == 0,

@@ -1,13 +1,15 @@
-"""Which instance is sent next, and which presentation contexts its association proposes. Pure.
+"""Which instance is sent next, and which presentation contexts its association proposes. No network.
 
 The scan of a folder and the sending from it go on side by side: a few instances are known ahead, enough to
-propose their contexts at once; the rest is looked at while the peer works on what it got.
+propose their contexts at once; the rest is looked at while the peer works on what it got. Several
+associations may take from one agenda, each in a thread of its own.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from dicomtls_cli.services.scan import Instance
 from dicomtls_cli.upperlayer.negotiation import MOST_CONTEXTS, Proposal
@@ -15,23 +17,40 @@ from dicomtls_cli.upperlayer.negotiation import MOST_CONTEXTS, Proposal
 LOOK_AHEAD = 256
 """How many instances are known ahead: their heads take some 20 ms, less than one TLS handshake."""
 
+Kind = tuple[str, str]
+"""SOP class and transfer syntax: what decides how an instance can be sent."""
 
-def proposal(instance: Instance) -> Proposal:
-    """Return the presentation context that takes `instance` exactly as it is stored."""
-    return instance.sop_class, (instance.transfer_syntax,)
+
+def kind_of(instance: Instance) -> Kind:
+    """Return what decides how `instance` can be sent."""
+    return instance.sop_class, instance.transfer_syntax
+
+
+def as_stored(kind: Kind) -> tuple[Proposal, ...]:
+    """Return the one presentation context that takes instances of `kind` exactly as they are stored."""
+    return ((kind[0], (kind[1],)),)
 
 
 class Agenda:
-    """The instances still to be sent, in the order that needs the fewest associations."""
+    """The instances still to be sent, in the order that needs the fewest associations.
 
-    def __init__(self, instances: Iterable[Instance]) -> None:
+    `contexts` says which presentation contexts instances of a kind may need, the best first.
+    """
+
+    def __init__(
+        self,
+        instances: Iterable[Instance],
+        contexts: Callable[[Kind], tuple[Proposal, ...]] = as_stored,
+    ) -> None:
         self._source = iter(instances)
+        self._contexts = contexts
         self._queue: deque[Instance] = deque()
         self._later: deque[Instance] = deque()
-        self._seen: dict[Proposal, None] = {}
+        self._needs: dict[Kind, tuple[Proposal, ...]] = {}
         self._is_fresh = True
         self._failure: Exception | None = None
-        while len(self._queue) < LOOK_AHEAD and self.look_further():
+        self._lock = threading.Lock()
+        while len(self._queue) < LOOK_AHEAD and self._look_further():
             pass
 
     def look_further(self) -> bool:
@@ -39,6 +58,10 @@ class Agenda:
 
         What the source of instances raises is kept: `next` raises it when those known by then are through.
         """
+        with self._lock:
+            return self._look_further()
+
+    def _look_further(self) -> bool:
         if len(self._queue) >= LOOK_AHEAD or self._failure is not None:
             return False
         try:
@@ -49,8 +72,15 @@ class Agenda:
         if instance is None:
             return False
         self._queue.append(instance)
-        self._seen[proposal(instance)] = None
+        self.needs(kind_of(instance))
         return True
+
+    def needs(self, kind: Kind) -> tuple[Proposal, ...]:
+        """Return the presentation contexts that instances of `kind` may need, the best first."""
+        found = self._needs.get(kind)
+        if found is None:
+            found = self._needs[kind] = self._contexts(kind)
+        return found
 
     def next(self, proposed: Collection[Proposal]) -> Instance | None:
         """Return the next instance for an association that proposed these contexts, None at the end.
@@ -58,15 +88,20 @@ class Agenda:
         One that does not fit waits for a later association where this one has no context left; else it is
         returned, and takes a new association, which can then propose more.
         """
-        while self._queue or self.look_further() or self._begin_again():
-            instance = self._queue.popleft()
-            if proposal(instance) in proposed or len(proposed) < MOST_CONTEXTS or self._is_fresh:
-                self._is_fresh = False
-                return instance
-            self._later.append(instance)
-        if self._failure is not None:
-            raise self._failure
-        return None
+        with self._lock:
+            while self._queue or self._look_further() or self._begin_again():
+                instance = self._queue.popleft()
+                if self._is_fresh or self._fits(instance, proposed):
+                    self._is_fresh = False
+                    return instance
+                self._later.append(instance)
+            if self._failure is not None:
+                raise self._failure
+            return None
+
+    def _fits(self, instance: Instance, proposed: Collection[Proposal]) -> bool:
+        missing = sum(need not in proposed for need in self.needs(kind_of(instance)))
+        return not missing or len(proposed) + missing <= MOST_CONTEXTS
 
     def _begin_again(self) -> bool:
         """Turn to what did not fit; the first of it opens a new association."""
@@ -74,12 +109,27 @@ class Agenda:
         self._is_fresh = True
         return bool(self._queue)
 
+    def put_back(self, *instances: Instance) -> None:
+        """Take back what was taken and could not be sent; it is the next then, in this order."""
+        with self._lock:
+            self._queue.extendleft(reversed(instances))
+
     def proposals(self, instance: Instance) -> list[Proposal]:
-        """Return what an association for `instance` proposes: its own context, those of the instances known
+        """Return what an association for `instance` proposes: its own contexts, those of the instances known
         ahead, and those that were needed before, as far as 128 go.
         """  # noqa: D205 - one sentence, two lines
-        known = (proposal(ahead) for ahead in self._queue)
-        return list(dict.fromkeys([proposal(instance), *known, *self._seen]))[:MOST_CONTEXTS]
+        with self._lock:
+            found: dict[Proposal, None] = dict.fromkeys(self.needs(kind_of(instance)))
+            for kind in dict.fromkeys([*map(kind_of, self._queue), *self._needs]):
+                more = dict.fromkeys(self.needs(kind))
+                if len(found | more) <= MOST_CONTEXTS:
+                    found |= more
+            return list(found)
+
+    @property
+    def known(self) -> int:
+        """How many instances are known and not taken yet."""
+        return len(self._queue) + len(self._later)
 
     def rest(self) -> Iterator[Instance]:
         """Yield everything that was not taken yet."""

@@ -19,7 +19,12 @@ from dicomtls_cli.tls.policy import Role
 from dicomtls_cli.upperlayer.association import Association
 from dicomtls_cli.upperlayer.failures import AssociationRejected, ConnectionBroken
 from dicomtls_cli.upperlayer.header import NotDicom
-from dicomtls_cli.upperlayer.items import ImplementationClassUID, ImplementationVersion, MaximumLength
+from dicomtls_cli.upperlayer.items import (
+    AsyncOperations,
+    ImplementationClassUID,
+    ImplementationVersion,
+    MaximumLength,
+)
 from dicomtls_cli.upperlayer.pdu import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION,
@@ -42,10 +47,13 @@ class Established(NamedTuple):
     tls: TlsFacts | None
 
 
-def associate(peer: Peer, contexts: tuple[PresentationContext, ...], requestor: Requestor) -> Established:
+def associate(
+    peer: Peer, contexts: tuple[PresentationContext, ...], requestor: Requestor, *, window: int = 1
+) -> Established:
     """Connect to `peer`, secure the connection and open an association that proposes `contexts`.
 
-    Raises DicomTlsError with the cause, whatever the stage.
+    `window` above 1 asks for that many outstanding operations (PS3.7 D.3.3.3). Raises DicomTlsError with the
+    cause, whatever the stage.
     """
     request = AssociateRequest(
         peer.called_aet,
@@ -54,6 +62,7 @@ def associate(peer: Peer, contexts: tuple[PresentationContext, ...], requestor: 
         (
             MaximumLength(requestor.maximum_length),
             ImplementationClassUID(IMPLEMENTATION_CLASS_UID),
+            *((AsyncOperations(window, 1),) if window > 1 else ()),
             ImplementationVersion(IMPLEMENTATION_VERSION),
         ),
     )

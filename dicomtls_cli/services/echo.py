@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from dicomtls_cli.dimse.command import Command, decode, echo_request, encode
@@ -62,7 +63,7 @@ def _exchange(association: Association) -> float:
     sent = time.monotonic()
     logger.info("Sending Echo Request (MsgID 1)")
     association.send(context_id, encode(echo_request(1)))
-    response = expect_response(association, context_id, 1)
+    response = expect_response(association, {1: context_id})
     seconds = time.monotonic() - sent
     assert response.status is not None
     if classify(response.status) not in (StatusClass.SUCCESS, StatusClass.WARNING):
@@ -77,10 +78,11 @@ def _exchange(association: Association) -> float:
     return seconds
 
 
-def expect_response(association: Association, context_id: int, message_id: int) -> Command:
-    """Wait for the response to request `message_id` on `context_id` and return it.
+def expect_response(association: Association, awaited: Mapping[int, int]) -> Command:
+    """Wait for the response to one of the requests that are outstanding and return it.
 
-    Raises AssociationLost, or ProtocolError after an A-ABORT where something else comes (PS3.7 6.2).
+    `awaited` gives the presentation context id of each by its message id. Raises AssociationLost, or
+    ProtocolError after an A-ABORT where something else comes (PS3.7 6.2).
     """
     received = association.receive()
     if received is None:
@@ -92,8 +94,10 @@ def expect_response(association: Association, context_id: int, message_id: int) 
     came_on, data = received
     try:
         response = decode(data)
-        if not response.is_response or response.responded_to != message_id or came_on != context_id:
-            raise ProtocolError(f"{response.name} where the response to message {message_id} was due")
+        due = None if response.responded_to is None else awaited.get(response.responded_to)
+        if not response.is_response or due != came_on:
+            numbers = ", ".join(map(str, awaited))
+            raise ProtocolError(f"{response.name} where the response to message {numbers} was due")
     except ProtocolError as error:
         association.abort(source=2, reason=error.abort_reason)
         raise

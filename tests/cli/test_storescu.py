@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,6 @@ from dicomtls_cli.tls.policy import Role
 from tests.support import cli
 from tests.support.objects import data_set, write
 from tests.support.scripted import (
-    ABORT,
     CT,
     EXPLICIT,
     IMPLICIT,
@@ -281,8 +281,60 @@ def test_file_names_do_nothing_to_the_terminal(tmp_path) -> None:
 # --- Ctrl-C ----------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_in_mid_object_ends_the_association_and_has_its_exit_code(tmp_path) -> None:
+def interrupted(port: int, path: Path, *words: str) -> subprocess.Popen[str]:
+    line = [
+        sys.executable,
+        "-m",
+        "dicomtls_cli",
+        "storescu",
+        "--no-tls",
+        *words,
+        f"127.0.0.1:{port}",
+        str(path),
+    ]
+    return subprocess.Popen(
+        line, env=cli.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def rest_said(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Wait for its end; return what it still said on stdout and stderr (the script reads its note there)."""
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        return process.stdout.read(), process.stderr.read()
+
+
+def expect_note(process: subprocess.Popen[str]) -> None:
+    """Read that the first signal was noted."""
+    assert process.stderr is not None
+    assert process.stderr.readline() == "\n"
+    assert process.stderr.readline().startswith("interrupted: ")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_lets_the_instance_in_flight_arrive_and_no_other(number, code, tmp_path) -> None:
     """The peer stops reading in the middle of a large object; the sender is interrupted there."""
+    for name in ("1.dcm", "2.dcm"):
+        write(tmp_path / name, data_set(pixels=bytes(32 << 20)))
+
+    def script(peer: Scripted) -> None:
+        peer.accept()
+        peer.sock.recv(1, socket.MSG_PEEK)
+        process.send_signal(number)
+        expect_note(process)
+        context_id, command, _ = peer.expect_message()
+        peer.send(p_data(pdv(context_id, encode(response(decode(command), 0)), command=True)))
+        peer.release()
+
+    with listening(script) as port:
+        process = interrupted(port, tmp_path)
+    out, _ = rest_said(process)
+    assert process.returncode == code
+    assert "1 stored, 0 with a warning, 0 failed, 1 not tried" in out
+
+
+def test_a_second_interrupt_ends_it_in_mid_object(tmp_path) -> None:
     write(tmp_path / "large.dcm", data_set(pixels=bytes(32 << 20)))
     ended = []
 
@@ -290,14 +342,13 @@ def test_ctrl_c_in_mid_object_ends_the_association_and_has_its_exit_code(tmp_pat
         peer.accept()
         peer.read(200_000)
         process.send_signal(signal.SIGINT)
+        expect_note(process)
+        process.send_signal(signal.SIGINT)
         ended.append(rest_of(peer))
 
     with listening(script) as port:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dicomtls_cli", "storescu", "--no-tls", f"127.0.0.1:{port}", str(tmp_path)],
-            env=cli.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        out, err = process.communicate(timeout=LIMIT)
+        process = interrupted(port, tmp_path)
+    out, err = rest_said(process)
     assert process.returncode == 130
     assert err.strip() == "error: interrupted"
     assert out == ""
@@ -313,21 +364,17 @@ def rest_of(peer: Scripted) -> int:
     return count
 
 
-def test_ctrl_c_while_the_peer_thinks_aborts(tmp_path) -> None:
+def test_an_interrupt_while_nobody_answered_yet_ends_it_at_once(tmp_path) -> None:
+    """There is nothing to finish before the association is open."""
+
     def script(peer: Scripted) -> None:
-        peer.accept()
-        peer.expect_message()
+        peer.expect(RQ)
         process.send_signal(signal.SIGINT)
-        assert tuple(peer.expect(ABORT)[2:]) == (USER, 0)
         peer.expect_end()
 
     with listening(script) as port:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dicomtls_cli", "storescu", "--no-tls", "--json", f"127.0.0.1:{port}",
-             str(made(tmp_path, 2))],
-            env=cli.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        out, err = process.communicate(timeout=LIMIT)
+        process = interrupted(port, made(tmp_path, 2), "--json")
+    out, err = rest_said(process)
     assert process.returncode == 130
     assert err.strip() == ""
     assert json.loads(out)["error"]["code"] == "interrupted"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dicomtls_cli.services.agenda import LOOK_AHEAD, Agenda, proposal
+from dicomtls_cli.services.agenda import LOOK_AHEAD, Agenda, as_stored, kind_of
 from dicomtls_cli.services.scan import Instance
 
 LITTLE = "1.2.840.10008.1.2.1"
@@ -25,7 +25,7 @@ def sent(agenda: Agenda) -> tuple[list[Instance], int]:
     proposed: frozenset = frozenset()
     order, associations = [], 0
     while (chosen := agenda.next(proposed)) is not None:
-        if proposal(chosen) not in proposed:
+        if as_stored(kind_of(chosen))[0] not in proposed:
             proposed = frozenset(agenda.proposals(chosen))
             associations += 1
             assert len(proposed) <= 128
@@ -57,7 +57,7 @@ def test_no_more_is_known_ahead_than_needed() -> None:
 
     agenda = Agenda(source())
     for _ in range(10):
-        agenda.next(frozenset([proposal(instance(0))]))
+        agenda.next(frozenset(as_stored(kind_of(instance(0)))))
         agenda.look_further()
     assert len(taken) <= LOOK_AHEAD + 11
 
@@ -69,7 +69,7 @@ def test_what_the_source_raises_comes_when_all_before_it_are_through(good) -> No
         raise OSError("the disk is gone")
 
     agenda = Agenda(source())
-    proposed = frozenset([proposal(instance(0))])
+    proposed = frozenset(as_stored(kind_of(instance(0))))
     assert [agenda.next(proposed) for _ in range(good)] == [instance(number) for number in range(good)]
     for _ in range(2):
         with pytest.raises(OSError, match="gone"):

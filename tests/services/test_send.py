@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+import threading
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
 
 from dicomtls_cli.dimse.command import Command, CommandField, Priority, decode, echo_request, encode, response
 from dicomtls_cli.errors import AssociationLost, ConnectionFailed, DicomTlsError, ExitCode
-from dicomtls_cli.services import send as module
+from dicomtls_cli.services import sender as module
 from dicomtls_cli.services.peer import Peer, Requestor, Timeouts
 from dicomtls_cli.services.scan import Instance, scan
-from dicomtls_cli.services.send import Outcome, send
+from dicomtls_cli.services.send import Outcome, Wishes, send
 from dicomtls_cli.upperlayer.codec import decode as decode_pdu
 from dicomtls_cli.upperlayer.pdu import AssociateRequest
 from tests.support import images
@@ -59,10 +60,24 @@ def instances(*paths: Path) -> list[Instance]:
 
 
 def outcomes(
-    port: int, wanted: Sequence[Instance], *, timeouts: Timeouts | None = None, **more: object
+    port: int,
+    wanted: Iterable[Instance],
+    *,
+    timeouts: Timeouts | None = None,
+    jobs: int = 1,
+    ending: threading.Event | None = None,
+    **wishes: object,
 ) -> list[Outcome]:
     requestor = Requestor(timeouts=timeouts or Timeouts())
-    return list(send(Peer("127.0.0.1", port), wanted, requestor, **more))  # type: ignore[arg-type]
+    sending = send(
+        Peer("127.0.0.1", port),
+        wanted,
+        requestor,
+        Wishes(**wishes),  # type: ignore[arg-type]
+        jobs=jobs,
+        ending=ending,
+    )
+    return list(sending)
 
 
 def statuses(found: Sequence[Outcome]) -> list[int | None]:
@@ -563,6 +578,7 @@ def test_halt_does_not_stop_at_a_warning(tmp_path) -> None:
 def test_who_stops_asking_leaves_no_association_open(tmp_path) -> None:
     def script(peer: Scripted) -> None:
         scp(STORED, release=False)(peer)
+        take(peer)  # it left before the first outcome was told
         peer.expect_abort(USER, 0)
 
     with listening(script) as port:

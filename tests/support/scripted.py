@@ -140,13 +140,14 @@ class Scripted:
             if control & 2:
                 return bytes(data), context_id
 
-    def accept(self, maximum: int = 16384) -> None:
-        """Take whatever association is asked for."""
+    def accept(self, maximum: int = 16384, *, window: int = 1) -> AssociateRequest:
+        """Take whatever association is asked for, with at most `window` outstanding operations."""
         from dicomtls_cli.upperlayer.codec import decode
 
         asked = decode(RQ, self.expect(RQ))
         assert isinstance(asked, AssociateRequest)
-        self.send(accept(asked, maximum))
+        self.send(encode(answer(asked, AcceptRules(), maximum, most_invoked=window)))
+        return asked
 
     def release(self) -> None:
         """Answer the release that is due, and see the connection closed."""
@@ -216,6 +217,29 @@ def played(script: Callable[[Scripted], None]) -> Iterator[socket.socket]:
         raise
     ours.close()
     player.join()
+
+
+@contextlib.contextmanager
+def listening_at_once(count: int, script: Callable[[Scripted], None]) -> Iterator[int]:
+    """Play `script` on each of `count` connections, side by side, and yield the port they come to."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(LIMIT)
+
+        def play() -> None:
+            sock, _ = listener.accept()
+            with sock:
+                script(Scripted(sock))
+
+        players = [_Player(play) for _ in range(count)]
+        try:
+            yield listener.getsockname()[1]
+        except BaseException:
+            with contextlib.suppress(Exception):  # the failure of the test itself tells more
+                for player in players:
+                    player.join(seconds=0)
+            raise
+        for player in players:
+            player.join()
 
 
 @contextlib.contextmanager

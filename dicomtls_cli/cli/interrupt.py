@@ -1,0 +1,53 @@
+"""Ctrl-C and SIGTERM for a command that has something to finish first."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from dicomtls_cli.errors import ExitCode
+
+_CODES = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.KILLED}
+_NOTE = b"\ninterrupted: what is on its way is finished; once more ends it at once\n"
+
+
+class Interruption:
+    """Whether the command is to end; `code` is the exit code then, else 0.
+
+    Until `arm` is called there is nothing to finish, and a signal ends the command at once.
+    """
+
+    def __init__(self) -> None:
+        self.ending = threading.Event()
+        self.code = 0
+        self._is_armed = False
+
+    def arm(self) -> None:
+        """Note that something is under way that deserves to be finished."""
+        self._is_armed = True
+
+    def handle(self, number: int, _frame: FrameType | None) -> None:
+        """Note the first signal; raise KeyboardInterrupt at the second, or where nothing is under way."""
+        is_first = self.code == 0
+        self.code = int(_CODES[signal.Signals(number)])
+        self.ending.set()
+        if not (is_first and self._is_armed):
+            raise KeyboardInterrupt
+        with contextlib.suppress(OSError):
+            os.write(2, _NOTE)  # print() may be under way in the very code that was interrupted
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Interruption]:
+    """Catch SIGINT and SIGTERM for as long as the block runs."""
+    interruption = Interruption()
+    before = {number: signal.signal(number, interruption.handle) for number in _CODES}
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,409 @@
+"""One line of associations that takes instances from an agenda and sends them (PS3.4 Annex B, PS3.7 9.1.1).
+
+The order of work keeps the peer busy: what is next is read and laid out while the peer stores what it got,
+and leaves before anybody is told how that went.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from typing import IO, NamedTuple
+
+from dicomtls_cli.dimse.command import Command, Priority, encode, next_message_id, store_request
+from dicomtls_cli.dimse.status import StatusClass, classify, words
+from dicomtls_cli.errors import AssociationLost, DicomTlsError, ExitCode, InputError
+from dicomtls_cli.services.agenda import Agenda, Kind, kind_of
+from dicomtls_cli.services.connect import associate
+from dicomtls_cli.services.diagnose import Stage, diagnose
+from dicomtls_cli.services.echo import expect_response
+from dicomtls_cli.services.modality import modality
+from dicomtls_cli.services.outcome import Outcome, no_context, not_sent, unreadable
+from dicomtls_cli.services.peer import Peer, Requestor
+from dicomtls_cli.services.scan import Instance
+from dicomtls_cli.services.syntax import transfer_syntax
+from dicomtls_cli.tls.policy import Role
+from dicomtls_cli.upperlayer.association import Association
+from dicomtls_cli.upperlayer.failures import AssociationRejected
+from dicomtls_cli.upperlayer.negotiation import Proposal, propose, refused_contexts
+
+logger = logging.getLogger("dicomtls.association")
+
+_FRUITLESS = 2  # associations in a row that stored nothing: the peer is at fault, not a file
+_FIRST_PAUSE = 1.0  # seconds before the first association that is tried again; twice as long for each further
+_LONGEST_PAUSE = 30.0
+_TRANSIENT = 2  # the result of an A-ASSOCIATE-RJ that may pass, PS3.8 9.3.4
+
+
+class Wishes(NamedTuple):
+    """How instances are sent.
+
+    `window` is how many may be on their way at once, where the peer agrees (PS3.7 D.3.3.3); `retries` how
+    often an instance is sent again that a lost association left without an answer; `halt` ends with the
+    first failure.
+    """
+
+    priority: Priority = Priority.MEDIUM
+    halt: bool = False
+    window: int = 1
+    retries: int = 0
+
+
+class _Way(NamedTuple):
+    """How instances of one kind travel on the open association; `refusal` says why they cannot."""
+
+    context_id: int
+    transfer_syntax: str
+    refusal: str = ""
+
+
+class _Staged(NamedTuple):
+    """An instance that is laid out on an association: its file, the bytes of its data set, its message id."""
+
+    file: IO[bytes]
+    length: int
+    message_id: int
+
+
+class _Sent(NamedTuple):
+    """An instance whose response is awaited."""
+
+    instance: Instance
+    context_id: int
+    transfer_syntax: str
+    length: int
+    begun: float
+
+
+class Sender:
+    """Associations with `peer`, one after the other, until `agenda` is through or `ending` is set.
+
+    `on_connected` is called when the first is open. Afterwards `given_up` tells why instances were left on
+    the agenda, None if they were not.
+    """
+
+    def __init__(
+        self,
+        peer: Peer,
+        requestor: Requestor,
+        agenda: Agenda,
+        wishes: Wishes,
+        ending: threading.Event,
+        on_connected: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.given_up: DicomTlsError | None = None
+        self.has_connected = False
+        self._peer = peer
+        self._requestor = requestor
+        self._agenda = agenda
+        self._wishes = wishes
+        self._ending = ending
+        self._on_connected = on_connected
+        self._association: Association | None = None
+        self._proposed: dict[Proposal, _Way] = {}  # by the association that is open, if one is
+        self._ways: dict[Kind, _Way] = {}
+        self._window = 1
+        self._has_stored = False
+        self._failures = 0  # associations in a row that stored nothing
+        self._tries: Counter[Instance] = Counter()
+        self._message_id = 0
+        self._outstanding: dict[int, _Sent] = {}
+        self._ahead: Instance | None = None  # the next one, where it is known already
+        self._staged: _Staged | None = None  # what of it is laid out already on the open association
+        self._told: list[Outcome] = []
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Send one instance after the other and yield what becomes of each, in the order of the answers."""
+        while True:
+            more = self._fill()
+            told, self._told = self._told, []
+            yield from told
+            if self._outstanding:
+                self._look_ahead()
+                self._await_response()
+            elif not more:
+                break
+        self._close()
+
+    def abandon(self) -> None:
+        """Abort what is still open: the sending was left in the middle."""
+        self._unstage()
+        if self._association is not None and self._association.is_open:
+            self._association.abort()
+
+    def interrupt(self) -> None:
+        """Make the thread that sends stop waiting for the peer: the connection is shut down without a word."""
+        association = self._association
+        if association is not None:
+            association.interrupt()
+
+    # ------------------------------------------------------------------ the loop's three steps
+
+    def _fill(self) -> bool:
+        """Send as much as may be on its way at once; tell whether there can be more."""
+        told = len(self._told)
+        while len(self._outstanding) < self._window and len(self._told) == told:
+            instance = None if self._ending.is_set() or self.given_up else self._next()
+            if instance is None:
+                return False
+            way = self._way(instance)
+            if way is None:
+                if self._outstanding:  # their association ends only when they are answered
+                    self._ahead = instance
+                    return True
+                if not self._reopen(instance):
+                    return False
+                way = self._way(instance)
+                assert way is not None
+            if way.refusal:
+                self._tell(no_context(instance, way.refusal))
+                self._unstage()
+            else:
+                self._transmit(instance, way)
+                if self._association is None:  # lost: what became of the last ones is told before a new one
+                    break
+        return True
+
+    def _look_ahead(self) -> None:
+        """Do for the next instances what can be done while the peer works on this one."""
+        self._agenda.look_further()
+        if self._ahead is not None or self._ending.is_set():
+            return
+        with contextlib.suppress(Exception):  # the source's failure; it comes again when its turn is
+            self._ahead = self._agenda.next(self._proposed)
+        way = self._ahead and self._way(self._ahead)
+        if self._ahead is not None and way and not way.refusal:
+            with contextlib.suppress(DicomTlsError, OSError):  # its turn will come, and tell what is wrong
+                self._staged = self._stage(self._ahead, way)
+
+    def _await_response(self) -> None:
+        assert self._association is not None
+        awaited = {number: sent.context_id for number, sent in self._outstanding.items()}
+        try:
+            response = expect_response(self._association, awaited)
+        except AssociationLost as error:
+            self._lose(error)
+            return
+        assert response.responded_to is not None
+        self._tell(self._judge(self._outstanding.pop(response.responded_to), response))
+
+    # ------------------------------------------------------------------ associations
+
+    def _next(self) -> Instance | None:
+        instance, self._ahead = self._ahead, None
+        if instance is None:
+            try:
+                instance = self._agenda.next(self._proposed)
+            except Exception:
+                if self._outstanding:  # they are answered first; the failure comes again
+                    return None
+                raise
+        return instance
+
+    def _way(self, instance: Instance) -> _Way | None:
+        """Return how `instance` travels on the open association, None where that did not propose its kind."""
+        kind = kind_of(instance)
+        way = self._ways.get(kind)
+        if way is None:
+            needs = self._agenda.needs(kind)
+            if not all(need in self._proposed for need in needs):
+                return None
+            ways = [self._proposed[need] for need in needs]
+            way = next((way for way in ways if not way.refusal), ways[0])
+            self._ways[kind] = way
+        return way
+
+    def _reopen(self, instance: Instance) -> bool:
+        """Open an association that proposes what `instance` and those known ahead need; tell whether it is."""
+        self._close()
+        while True:
+            contexts = propose(self._agenda.proposals(instance))
+            try:
+                self._association, request, accept, _ = associate(
+                    self._peer, contexts, self._requestor, window=self._wishes.window
+                )
+                break
+            except DicomTlsError as error:
+                self._failures += 1
+                again = _may_pass(error) and self._failures <= self._wishes.retries
+                if not (again and self._pause(error)):
+                    self._agenda.put_back(instance)
+                    self.given_up = error
+                    return False
+        refused = refused_contexts(request, accept)
+        accepted = self._association.contexts
+        for number, abstract_syntax, transfer_syntaxes in contexts:
+            syntax = accepted[number].transfer_syntax if number in accepted else ""
+            way = _Way(number, syntax, refused.get(number, ""))
+            self._proposed[abstract_syntax, transfer_syntaxes] = way
+        granted = accept.async_operations
+        self._window = min(self._wishes.window, (granted.invoked or self._wishes.window) if granted else 1)
+        self._has_stored = False
+        if not self.has_connected:
+            self.has_connected = True
+            self._on_connected()
+        return True
+
+    def _pause(self, error: DicomTlsError) -> bool:
+        """Wait before an association is tried again; tell whether that is still wanted afterwards."""
+        seconds = min(_FIRST_PAUSE * 2 ** (self._failures - 1), _LONGEST_PAUSE)
+        logger.warning("%s: %s; trying again in %g s", self._peer, error.message, seconds)
+        return not self._ending.wait(seconds)
+
+    def _lose(self, error: AssociationLost, *more: Instance) -> None:
+        """Decide on what the lost association left without an answer: again, or not at all."""
+        cause = diagnose(error, role=Role.REQUESTOR, stage=Stage.DIMSE, peer=str(self._peer))
+        unanswered = [*(sent.instance for sent in self._outstanding.values()), *more]
+        self._outstanding.clear()
+        self._close()
+        again = []
+        for instance in unanswered:
+            self._tries[instance] += 1
+            if self._tries[instance] > self._wishes.retries:
+                self._tell(not_sent(instance, cause, "stored"))
+            else:
+                again.append(instance)
+        self._put_back(again)
+        self._failures = 0 if self._has_stored else self._failures + 1
+        if self._failures >= max(_FRUITLESS, self._wishes.retries + 1):
+            self._put_back([])
+            self.given_up = cause
+        elif again:
+            self._failures = max(self._failures, 1)
+            self._pause(cause)
+
+    def _put_back(self, instances: list[Instance]) -> None:
+        """Hand `instances` back to the agenda, and after them the one that was to be the next."""
+        ahead, self._ahead = self._ahead, None
+        self._agenda.put_back(*instances, *([] if ahead is None else [ahead]))
+
+    def _close(self) -> None:
+        """Release the association in order; one that cannot be released any more is just closed."""
+        self._unstage()
+        association, self._association = self._association, None
+        self._proposed, self._ways = {}, {}
+        if association is None or not association.is_open:
+            return
+        try:
+            logger.info("Releasing Association")
+            association.release()
+        except AssociationLost as error:
+            # Every instance has its final status already: nothing is lost with the parting.
+            logger.warning("%s: %s", self._peer, error.message)
+        finally:
+            association.close()
+
+    # ------------------------------------------------------------------ one instance
+
+    def _transmit(self, instance: Instance, way: _Way) -> None:
+        """Send `instance`; its response is awaited then, unless its outcome is known already."""
+        association = self._association
+        assert association is not None
+        begun = time.monotonic()
+        try:
+            staged, self._staged = self._staged or self._stage(instance, way), None
+            with staged.file:
+                self._tell_request(instance, staged.message_id)
+                association.transmit()
+        except AssociationLost as error:
+            self._lose(error, instance)
+        except DicomTlsError as error:
+            self._tell(Outcome(instance, None, error))
+            if not association.is_open:  # we ended it, for a file that could not be read on
+                self._put_back([sent.instance for sent in self._outstanding.values()])
+                self._outstanding.clear()
+                self._close()
+        except OSError as error:
+            self._tell(unreadable(instance, error))
+        else:
+            sent = _Sent(instance, way.context_id, way.transfer_syntax, staged.length, begun)
+            self._outstanding[staged.message_id] = sent
+
+    def _stage(self, instance: Instance, way: _Way) -> _Staged:
+        """Open `instance` and lay it out on the association."""
+        assert self._association is not None
+        file = open(instance.path, "rb", buffering=0)  # noqa: PTH123, SIM115 - half of Path.open's cost; kept open
+        try:
+            data, length = _data_set(file, instance)
+            self._message_id = next_message_id(self._message_id, self._outstanding)
+            request = store_request(
+                self._message_id, instance.sop_class, instance.sop_instance, self._wishes.priority
+            )
+            self._association.stage(way.context_id, encode(request), data, length)
+        except BaseException:
+            file.close()
+            raise
+        return _Staged(file, length, self._message_id)
+
+    def _unstage(self) -> None:
+        if self._staged is not None:
+            self._staged.file.close()
+            self._staged = None
+
+    def _judge(self, sent: _Sent, response: Command) -> Outcome:
+        status, comment = response.status, response.error_comment
+        assert status is not None
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("Received Store Response (%s)", "Success" if status == 0 else words(status, comment))
+        failure = None
+        if classify(status) in (StatusClass.SUCCESS, StatusClass.WARNING):
+            self._has_stored = True
+        else:
+            failure = DicomTlsError(
+                f"the peer did not store `{sent.instance.path}`: {words(status, comment)}",
+                "see the peer's log for the reason",
+                slug="dimse.failure-status",
+                exit_code=ExitCode.STATUS,
+            )
+        seconds = time.monotonic() - sent.begun
+        return Outcome(sent.instance, status, failure, seconds, sent.length, sent.transfer_syntax)
+
+    def _tell(self, outcome: Outcome) -> None:
+        if self._wishes.halt and not outcome.is_stored:
+            self._ending.set()
+        self._told.append(outcome)
+
+    def _tell_request(self, instance: Instance, message_id: int) -> None:
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("Sending file: %s", instance.path)
+            logger.info("Sending Store Request (MsgID %d, %s)", message_id, modality(instance.sop_class))
+
+
+def _may_pass(error: DicomTlsError) -> bool:
+    """Tell whether the reason why no association came about may be gone a little later."""
+    cause = error.__cause__
+    if isinstance(cause, AssociationRejected):
+        return cause.reject.result == _TRANSIENT
+    return error.exit_code in (ExitCode.UNREACHABLE, ExitCode.ABORTED)
+
+
+def _data_set(file: IO[bytes], instance: Instance) -> tuple[IO[bytes], int]:
+    """Return where the data set of `instance` is read from, and how many bytes are to be sent.
+
+    Every fragment has to be even (PS3.7 Annex F); a deflated stream of odd length gets one NUL after its
+    end (PS3.5 A.5), any other data set of odd length is malformed.
+    """
+    about = os.fstat(file.fileno())
+    if about.st_size != instance.size or about.st_mtime_ns != instance.modified:
+        raise InputError(
+            f"`{instance.path}` changed after it was looked at",
+            "send it again once nothing writes to it",
+            slug="input.file-changed",
+        )
+    file.seek(instance.offset)
+    length = instance.size - instance.offset
+    if length % 2 == 0:
+        return file, length
+    if transfer_syntax(instance.transfer_syntax).deflated:
+        return BytesIO(file.read() + b"\0"), length + 1
+    raise InputError(
+        f"`{instance.path}` is a broken DICOM file: its data set has an odd number of bytes",
+        "write it anew from its source",
+        slug="input.odd-length",
+    )

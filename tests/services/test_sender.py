@@ -1,0 +1,333 @@
+"""What a sender does beyond one after the other: windows, retries, several associations, an end in order."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+
+from dicomtls_cli.dimse.command import decode
+from dicomtls_cli.errors import AssociationLost, ConnectionFailed
+from dicomtls_cli.services import sender as module
+from dicomtls_cli.services.peer import Peer, Requestor
+from dicomtls_cli.services.send import Wishes, send
+from dicomtls_cli.upperlayer.codec import decode as decode_pdu
+from dicomtls_cli.upperlayer.pdu import AssociateRequest
+from tests.services.test_send import (
+    LOSSES,
+    SOON,
+    STORED,
+    answering,
+    made,
+    outcomes,
+    reject_everything,
+    scp,
+    slugs,
+    statuses,
+    take,
+)
+from tests.support.scripted import (
+    ABORT,
+    RELEASE,
+    RELEASE_RP,
+    RQ,
+    Scripted,
+    accept,
+    listening,
+    listening_at_once,
+    reject,
+)
+from tests.support.server import Events, serving
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch) -> None:
+    monkeypatch.setattr(module, "_FIRST_PAUSE", 0.0)
+
+
+@pytest.fixture
+def free_port():
+    """A port where nothing listens, and nothing else can for as long."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        yield reserved.getsockname()[1]
+
+
+# --- asynchronous operations (PS3.7 D.3.3.3) ---------------------------------------------------------------
+
+
+def backwards(count: int, window: int):
+    """Return an SCP that takes `count` messages before it answers any, the last one first."""
+
+    def script(peer: Scripted) -> None:
+        asked = peer.accept(window=window)
+        assert asked.async_operations is not None
+        messages = [take(peer) for _ in range(count)]
+        for context_id, command, _ in reversed(messages):
+            STORED(peer, context_id, command)
+        peer.release()
+
+    return script
+
+
+def test_as_many_as_the_peer_agrees_to_are_on_their_way_and_answers_may_come_in_any_order(tmp_path) -> None:
+    wanted = made(tmp_path, 4)
+    with listening(backwards(4, window=4)) as port:
+        found = outcomes(port, wanted, window=4)
+    assert slugs(found) == [""] * 4
+    assert [outcome.instance for outcome in found] == wanted[::-1]
+
+
+def test_no_more_than_the_peer_agrees_to(tmp_path) -> None:
+    def script(peer: Scripted) -> None:
+        peer.accept(window=2)
+        first = [take(peer), take(peer)]
+        peer.sock.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            peer.read_pdu()
+        peer.sock.settimeout(10)
+        for context_id, command, _ in first:
+            STORED(peer, context_id, command)
+        context_id, command, _ = take(peer)
+        STORED(peer, context_id, command)
+        peer.release()
+
+    with listening(script) as port:
+        assert statuses(outcomes(port, made(tmp_path, 3), window=10)) == [0, 0, 0]
+
+
+def test_a_peer_that_does_not_speak_of_a_window_gets_one_after_the_other(tmp_path) -> None:
+    def script(peer: Scripted) -> None:
+        asked = decode_pdu(RQ, peer.expect(RQ))
+        assert isinstance(asked, AssociateRequest)
+        assert asked.async_operations is not None
+        peer.send(accept(asked._replace(user_information=())))
+        for _ in range(3):
+            context_id, command, _ = take(peer)
+            STORED(peer, context_id, command)
+        peer.release()
+
+    with listening(script) as port:
+        assert statuses(outcomes(port, made(tmp_path, 3), window=10)) == [0, 0, 0]
+
+
+def test_a_window_is_not_asked_for_unless_wanted(tmp_path) -> None:
+    def script(peer: Scripted) -> None:
+        assert peer.accept().async_operations is None
+        context_id, command, _ = take(peer)
+        STORED(peer, context_id, command)
+        peer.release()
+
+    with listening(script) as port:
+        outcomes(port, made(tmp_path, 1))
+
+
+def test_an_answer_given_twice_is_against_the_protocol(tmp_path) -> None:
+    def script(peer: Scripted) -> None:
+        peer.accept(window=2)
+        context_id, command, _ = take(peer)
+        take(peer)
+        STORED(peer, context_id, command)
+        STORED(peer, context_id, command)
+        while peer.read_pdu()[0] != ABORT:
+            pass
+        peer.expect_end()
+
+    with listening(script, scp(STORED)) as port:
+        found = outcomes(port, made(tmp_path, 4), window=2)
+    assert slugs(found) == ["", "association.protocol-error", "association.protocol-error", ""]
+
+
+def test_a_lost_window_is_reported_whole(tmp_path) -> None:
+    def script(peer: Scripted) -> None:
+        peer.accept(window=3)
+        messages = [take(peer) for _ in range(3)]
+        STORED(peer, messages[1][0], messages[1][1])
+        take(peer)
+        peer.reset()
+
+    wanted = made(tmp_path, 5)
+    with listening(script, scp(STORED)) as port:
+        found = outcomes(port, wanted, window=3)
+    stored = {outcome.instance: outcome.is_stored for outcome in found}
+    assert stored == dict(zip(wanted, [False, True, False, False, True], strict=True))
+    assert len(found) == 5
+
+
+# --- retries ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("losing", "slug"), LOSSES)
+def test_what_was_left_without_an_answer_is_sent_again(losing, slug, tmp_path) -> None:
+    wanted = made(tmp_path, 3)
+    with listening(scp(STORED, losing, release=False), scp(STORED, STORED)) as port:
+        found = outcomes(port, wanted, timeouts=SOON, retries=1)
+    assert slugs(found) == ["", "", ""]
+    assert [outcome.instance for outcome in found] == wanted
+
+
+@pytest.mark.parametrize(("losing", "slug"), LOSSES[:1])
+def test_it_is_sent_again_so_often_and_no_more(losing, slug, tmp_path) -> None:
+    script = scp(losing, release=False)
+    with listening(script, script, script) as port:
+        found = outcomes(port, made(tmp_path, 2), retries=2)
+    assert slugs(found) == [slug, slug]
+
+
+def test_a_final_status_is_never_asked_for_twice(tmp_path) -> None:
+    with listening(scp(answering(0xA700), answering(0xC000), STORED)) as port:
+        assert statuses(outcomes(port, made(tmp_path, 3), retries=5)) == [0xA700, 0xC000, 0]
+
+
+def test_a_peer_that_is_away_for_a_while_is_waited_for(tmp_path) -> None:
+    def busy(peer: Scripted) -> None:
+        peer.expect(RQ)
+        peer.send(reject(2, 3, 2))  # transient, provider: local limit exceeded
+        peer.expect_end()
+
+    wanted = made(tmp_path, 2)
+    with listening(busy, busy, scp(STORED, STORED)) as port:
+        assert slugs(outcomes(port, wanted, retries=2)) == ["", ""]
+
+
+def test_a_peer_that_rejects_for_good_is_not_asked_again(tmp_path) -> None:
+    def refusing(peer: Scripted) -> None:
+        peer.expect(RQ)
+        peer.send(reject(1, 1, 7))
+        peer.expect_end()
+
+    with listening(refusing) as port, pytest.raises(AssociationLost):
+        outcomes(port, made(tmp_path, 1), retries=5)
+
+
+def test_retries_end(tmp_path, free_port) -> None:
+    with pytest.raises(ConnectionFailed):
+        outcomes(free_port, made(tmp_path, 1), retries=3)
+
+
+# --- several associations ----------------------------------------------------------------------------------
+
+
+def test_jobs_are_associations_at_the_same_time(tmp_path) -> None:
+    """None of the three answers before all of them got something."""
+    together = threading.Barrier(3, timeout=20)
+    wanted = made(tmp_path, 9)
+    got: list[str] = []
+
+    def script(peer: Scripted) -> None:
+        peer.accept()
+        is_first = True
+        while True:
+            pdu_type, body = peer.read_pdu()
+            if pdu_type == RELEASE:
+                peer.send(RELEASE_RP)
+                return
+            context_id, command, _ = take_from(peer, body)
+            if is_first:
+                together.wait()
+                is_first = False
+            got.append(command.sop_instance)
+            STORED(peer, context_id, command)
+
+    with listening_at_once(3, script) as port:
+        found = outcomes(port, wanted, jobs=3)
+    assert slugs(found) == [""] * 9
+    assert sorted(got) == sorted(instance.sop_instance for instance in wanted)
+
+
+def take_from(peer: Scripted, body: bytes):
+    """Read the message whose first PDU was read already; each of its parts is in one PDU."""
+    context_id, command = body[4], decode(body[6:])
+    _, data = peer.read_pdu()
+    return context_id, command, data
+
+
+def test_jobs_send_everything_once(tmp_path) -> None:
+    wanted = made(tmp_path / "in", 60)
+    events = Events()
+    with serving(tmp_path / "out", events) as server:
+        found = outcomes(server.port, wanted, jobs=4)
+    assert all(outcome.is_stored for outcome in found)
+    assert sorted(o.instance.sop_instance for o in found) == sorted(i.sop_instance for i in wanted)
+    assert len(list((tmp_path / "out").rglob("*.dcm"))) == 60
+
+
+def test_a_peer_that_takes_fewer_associations_gets_everything_all_the_same(tmp_path, caplog) -> None:
+    wanted = made(tmp_path / "in", 40)
+    with serving(tmp_path / "out", max_associations=1) as server:
+        found = outcomes(server.port, wanted, jobs=4)
+    assert slugs(found) == [""] * 40
+    assert len(list((tmp_path / "out").rglob("*.dcm"))) == 40
+
+
+def test_a_peer_that_is_not_there_is_told_of_once(tmp_path, free_port) -> None:
+    with pytest.raises(ConnectionFailed):
+        outcomes(free_port, made(tmp_path, 8), jobs=4)
+
+
+def test_jobs_and_a_peer_that_rejects(tmp_path) -> None:
+    with listening(reject_everything) as port, pytest.raises(AssociationLost):
+        outcomes(port, made(tmp_path, 8), jobs=4)
+
+
+def test_what_looking_for_instances_raises_comes_out_of_the_jobs_too(tmp_path) -> None:
+    def source():
+        yield from made(tmp_path / "in", 3)
+        raise RuntimeError("the source broke")
+
+    with serving(tmp_path / "out") as server, pytest.raises(RuntimeError, match="the source broke"):
+        outcomes(server.port, source(), jobs=2)
+
+
+def test_who_leaves_the_jobs_ends_them(tmp_path) -> None:
+    def silent_after_one(peer: Scripted) -> None:
+        peer.accept()
+        context_id, command, _ = take(peer)
+        STORED(peer, context_id, command)
+        while peer.sock.recv(1 << 16):  # until the connection is shut down, by whoever left
+            pass
+
+    before = threading.active_count()
+    with listening_at_once(2, silent_after_one) as port:
+        sending = send(Peer("127.0.0.1", port), made(tmp_path, 20), Requestor(), Wishes(), jobs=2)
+        next(sending)
+        next(sending)
+        sending.close()
+    for thread in threading.enumerate():
+        if thread.name.startswith("dicomtls-send"):
+            thread.join(10)
+    assert threading.active_count() <= before
+
+
+# --- an end in order -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_once_it_is_to_end_what_is_on_its_way_is_answered_and_the_rest_left(jobs, tmp_path) -> None:
+    ending = threading.Event()
+
+    def script(peer: Scripted) -> None:
+        peer.accept()
+        context_id, command, _ = take(peer)
+        ending.set()
+        STORED(peer, context_id, command)
+        peer.release()
+
+    with listening_at_once(1, script) as port:
+        found = outcomes(port, made(tmp_path, 1 if jobs > 1 else 5), jobs=jobs, ending=ending)
+    assert statuses(found) == [0]
+
+
+def test_a_pause_before_a_retry_ends_too(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "_FIRST_PAUSE", 3600.0)
+    ending = threading.Event()
+
+    def script(peer: Scripted) -> None:
+        peer.accept()
+        take(peer)
+        peer.reset()
+        ending.set()
+
+    with listening(script) as port:
+        assert outcomes(port, made(tmp_path, 2), retries=3, ending=ending) == []
