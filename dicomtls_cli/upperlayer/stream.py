@@ -9,8 +9,13 @@ import contextlib
 import socket
 import time
 
-_BUFFER = 64 * 1024
+_PIECE = 64 * 1024
+_RECORD = 16 * 1024
+_BUFFER = (
+    _PIECE + _RECORD
+)  # behind a whole piece there is still room for a TLS record: none is read in two steps
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+_CORK: int | None = getattr(socket, "TCP_CORK", None)
 _TIMEOUT_SLACK = 0.05  # seconds a time-out already set may differ from the one wanted
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 1 << 20
@@ -36,6 +41,8 @@ class Stream:
         # an immediate acknowledgement of the first lets them send the second without a 40 ms pause.
         # Linux clears the mode by itself, hence before every read.
         self._quickack = _QUICKACK if sock.family in (socket.AF_INET, socket.AF_INET6) else None
+        # Records of one block share segments; without it each goes, and is acknowledged, by itself.
+        self._cork = _CORK if sock.family in (socket.AF_INET, socket.AF_INET6) else None
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -66,15 +73,13 @@ class Stream:
         return bytes(parts)
 
     def take_some(self, limit: int, deadline: float) -> memoryview:
-        """Take at least one and at most `limit` bytes, as many as the buffer holds without copying.
+        """Take `limit` bytes (at least one), or 64 KiB where that is less, without copying them.
 
-        `limit` bytes must be on their way: it waits for them until the buffer is full, so that a large
-        fragment is handed on in large pieces. The view is valid until the next read.
+        So a large fragment is handed on in large pieces. The view is valid until the next read.
         """
-        if self._start == self._end or self._start == len(self._memory):
+        if self._start and self._end - self._start < limit:
             self._make_room()
-        count = min(limit, len(self._memory) - self._start)
-        return self.take(count, deadline)
+        return self.take(min(limit, _PIECE), deadline)
 
     def send(self, data: bytes | bytearray | memoryview, timeout: float) -> None:
         """Send all of `data`; raise TimeoutError when the next piece could not be sent in `timeout` seconds.
@@ -83,8 +88,13 @@ class Stream:
         """
         self._set_timeout(timeout)
         view = memoryview(data)
+        cork = self._cork if len(view) > _PIECE else None
+        if cork is not None:
+            self.socket.setsockopt(socket.IPPROTO_TCP, cork, 1)
         while view:
             view = view[self.socket.send(view) :]
+        if cork is not None:  # where sending failed, nothing follows
+            self.socket.setsockopt(socket.IPPROTO_TCP, cork, 0)
 
     def close(self) -> None:
         """Close at once."""

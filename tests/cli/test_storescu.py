@@ -21,7 +21,6 @@ from tests.support.scripted import (
     CT,
     EXPLICIT,
     IMPLICIT,
-    LIMIT,
     MR,
     RQ,
     USER,
