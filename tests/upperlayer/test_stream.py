@@ -220,4 +220,4 @@ def test_memory_is_taken_with_the_first_byte_only() -> None:
         assert len(idle._memory) == 0
         theirs.sendall(b"a")
         idle.take(1, later())
-        assert len(idle._memory) == BUFFER
+        assert BUFFER <= len(idle._memory) < 2 * BUFFER
