@@ -1,0 +1,75 @@
+"""What storescu makes of a DCMTK storescp that refuses, aborts or sleeps on demand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Pki
+from tests.support import cli, images, peers
+from tests.support.objects import data_set, write
+
+pytestmark = pytest.mark.interop
+
+EXPLICIT, JPEG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.50"
+
+
+def three(folder: Path) -> Path:
+    for number in range(1, 4):
+        write(folder / f"{number}.dcm", sop_instance=f"1.2.3.{number}")
+    return folder
+
+
+def faulty(pki: Pki, tmp_path: Path, *faults: object):
+    return peers.dcmtk_storescp(
+        tmp_path / "out", *peers.dcmtk_tls(pki.scp.cert, pki.scp.key, pki.trusted), *faults
+    )
+
+
+def send(pki: Pki, port: int, *words: object) -> cli.Result:
+    return cli.run("storescu", "--json", "localhost", port, *pki.scu_options, *words)
+
+
+def test_a_refused_association_is_one_error(pki: Pki, tmp_path: Path) -> None:
+    with faulty(pki, tmp_path, "--refuse") as storescp:
+        result = send(pki, storescp.port, three(tmp_path / "in"))
+    assert result.exit_code == 20
+    (record,) = result.records
+    assert record["error"]["code"] == "association.rejected"
+
+
+@pytest.mark.parametrize("fault", ["--abort-after", "--abort-during"])
+def test_a_peer_that_aborts_every_time_stored_nothing(fault: str, pki: Pki, tmp_path: Path) -> None:
+    with faulty(pki, tmp_path, fault) as storescp:
+        result = send(pki, storescp.port, three(tmp_path / "in"))
+    assert result.exit_code == 21
+    *outcomes, summary = result.records
+    assert [record["error"]["code"] for record in outcomes] == ["association.aborted"] * 3
+    assert (summary["stored"], summary["failed"], summary["not_tried"]) == (0, 3, 0)
+
+
+def test_a_peer_that_sleeps_is_left_when_the_time_is_up(pki: Pki, tmp_path: Path) -> None:
+    """It would sleep for an hour; that the command ends is what shows the deadline."""
+    with faulty(pki, tmp_path, "--sleep-during", 3600) as storescp:
+        limits = ("-td", 0.5, "-ts", 0.5, "-ta", 0.5)
+        result = send(pki, storescp.port, *limits, three(tmp_path / "in"))
+    assert result.exit_code == 21
+    assert result.records[0]["error"]["code"] == "association.timeout"
+    assert result.records[-1]["failed"] == 3
+
+
+def test_more_kinds_than_one_association_can_have(pki: Pki, tmp_path: Path) -> None:
+    """150 private SOP classes, each in two transfer syntaxes: at least 300 contexts."""
+    folder = tmp_path / "in"
+    for number in range(300):
+        sop_class, uid = f"1.2.826.0.1.3680043.10.99.{number // 2}", f"1.2.3.{number}"
+        content = data_set(uid, sop_class=sop_class)
+        syntax = EXPLICIT if number % 2 else JPEG
+        write(folder / f"{number}.dcm", content, uid, sop_class=sop_class, transfer_syntax=syntax)
+    with faulty(pki, tmp_path) as storescp:
+        result = send(pki, storescp.port, folder)
+    assert result.exit_code == 0, result.records[0]
+    assert result.records[-1]["stored"] == 300
+    assert len({images.sop_instance(path) for path in storescp.output.iterdir()}) == 300
+    assert storescp.log.text.count("Association Acknowledged") >= 3
