@@ -203,7 +203,7 @@ def parse(words: list[str]) -> None:
     assert isinstance(command, StrictCommand)
     shown_only = {"--help", "-h", "--version", "--list-profiles", "--list-ciphers"}
     if not rest or shown_only & set(rest):
-        check_words(rest, declared_spellings(command, click.Context(command, info_name=words[0])))
+        check_words(rest, declared_spellings(command, click.Context(command, parent, words[0])))
         return
     command.make_context(words[0], rest, parent=parent)
 
@@ -231,11 +231,11 @@ def test_a_wrong_command_line_is_noticed() -> None:
 def spellings() -> frozenset[str]:
     """Return every option that any command has, states or refuses."""
     found: set[str] = set()
-    parent = click.Context(group, info_name="dicomtls")
+    parent = click.Context(group, info_name="dicomtls", **group.context_settings)
     for name in group.list_commands(parent):
         command = group.get_command(parent, name)
         assert command is not None
-        found |= set(declared_spellings(command, click.Context(command, info_name=name)))
+        found |= set(declared_spellings(command, click.Context(command, parent, name)))
         dialect = getattr(command, "dialect", None)
         if dialect is not None:
             found |= {*dialect.stated, *dialect.refused}

@@ -86,6 +86,11 @@ _ALL_STATED = _table(
     }
 )
 
+_OTHER_USER_IDENTITY = Refused(
+    "of the kinds of user identity, a name with or without a passcode is sent",
+    "write `--user NAME`, or leave it out: the certificate says who we are",
+)
+
 _SCU_REFUSED = _ALL_REFUSED | _table(
     {
         "--request-sni": Refused(
@@ -96,6 +101,8 @@ _SCU_REFUSED = _ALL_REFUSED | _table(
             "it is for the server; a client that does not check the server talks to anybody",
             "write `--peer-cert ignore` if that is what you want",
         ),
+        "--abort": Refused("an association of ours ends in order", "leave it out"),
+        "--user-saml --user-jwt": _OTHER_USER_IDENTITY,
     }
 )
 
@@ -103,6 +110,8 @@ _SCU_STATED = _ALL_STATED | _table(
     {
         "--no-sni": Stated("the name connected to is told; a server that has no use for it ignores it"),
         "--max-ops-performed": Stated("no operations are performed for the peer, whatever it asks", nargs=1),
+        "--idle-timeout": Stated("an association is released as soon as there is no more to do", nargs=1),
+        "--soclose-delay": Stated("the connection is closed when the release is answered", nargs=1),
     }
 )
 
@@ -124,8 +133,7 @@ _NO_TRANSFER_SYNTAX = Refused(
 _UIDS_STAY = Refused(
     "what is sent is what is in the file, UIDs included", "change them beforehand: `dcmodify -gin FILE`"
 )
-_OTHER_USER_IDENTITY = Refused("no user identity is sent: the certificate says who we are", "leave it out")
-_NO_TEMPORARY_FILES = Refused("no temporary files are made", "leave it out")
+_NO_TEMPORARY_FILES = Refused("no temporary files are made of those that are sent", "leave it out")
 _NO_RELATED_GENERAL = Refused("SOP class relationship negotiation is not offered", "leave it out")
 
 STORESCU = Dialect(
@@ -142,6 +150,14 @@ STORESCU = Dialect(
                 "one transfer syntax goes in each presentation context, so that files go as they are",
                 "leave it out",
             ),
+            "--repeat": Refused(
+                "each file is sent once",
+                "name the files again for each time; `--generate N` makes any number of test images",
+            ),
+            "-u --disable-new-vr": Refused(
+                "files are sent as they are", "change them beforehand: `dcmconv -u IN OUT`"
+            ),
+            "+cl --compression-level": Refused("data sets are not compressed anew", "leave it out"),
             "+rn --rename": Refused(
                 "files that were read are never renamed", "leave it out; `--json` tells what became of each"
             ),
@@ -163,6 +179,8 @@ STORESCU = Dialect(
     stated=_SCU_STATED
     | _table(
         {
+            "+u --enable-new-vr": Stated("files are sent as they are"),
+            "--no-evrle --no-ivrle": Stated(_PROPOSED_AS_NEEDED),
             "+sd --scan-directories": Stated("directories are always scanned"),
             "+r --recurse": Stated("directories are always descended into"),
             "-R --required": Stated("only the presentation contexts that are needed are proposed"),

@@ -8,13 +8,21 @@ from queue import SimpleQueue
 
 import click
 
+from dicomtls_cli.cli.association import Link, association_options
 from dicomtls_cli.cli.dialects import ECHOSCU
-from dicomtls_cli.cli.options import Link, association_options, output_options, tls_options
-from dicomtls_cli.cli.requestor import connect_option, make_requestor, peers_from, refuse_pem_files
+from dicomtls_cli.cli.options import output_options
+from dicomtls_cli.cli.requestor import (
+    connect_option,
+    make_requestor,
+    peers_from,
+    refuse_pem_files,
+    report_echo,
+)
 from dicomtls_cli.cli.terminal import Terminal
+from dicomtls_cli.cli.tls import tls_options
 from dicomtls_cli.cli.values import AE_TITLE
 from dicomtls_cli.cli.words import StrictCommand
-from dicomtls_cli.errors import DicomTlsError, printable
+from dicomtls_cli.errors import DicomTlsError
 from dicomtls_cli.services.echo import EchoResult, echo
 from dicomtls_cli.services.peer import Peer, Requestor, TlsOptions
 from dicomtls_cli.tls.policy import Role
@@ -51,14 +59,14 @@ def echoscu(
     peers = peers_from(words, connect, aec=aec, tls=tls is not None)
     requestor = make_requestor(link, tls)
     if len(peers) == 1:
-        return _report(terminal, echo(peers[0], requestor))
+        return report_echo(terminal, echo(peers[0], requestor))
     codes = []
     for outcome in _verify_all(peers, requestor):
         if isinstance(outcome, DicomTlsError):
             terminal.error(outcome)
             codes.append(int(outcome.exit_code))
         else:
-            codes.append(_report(terminal, outcome))
+            codes.append(report_echo(terminal, outcome))
     return next((code for code in codes if code), 0)
 
 
@@ -93,34 +101,3 @@ def _try(peer: Peer, requestor: Requestor) -> EchoResult | DicomTlsError:
         return error
     except Exception as error:  # a defect; the other peers are verified all the same
         return DicomTlsError(f"`{peer}`: unexpected {type(error).__name__}: {error}", slug="unexpected")
-
-
-def _report(terminal: Terminal, result: EchoResult) -> int:
-    tls = result.tls
-    secured = (
-        f"{tls.version} {tls.cipher}, peer identified by {tls.identified_by or 'nothing'}"
-        if tls
-        else "no TLS"
-    )
-    implementation = printable(result.implementation)  # the peer's word: no line of its own
-    terminal.result(
-        f"{result.peer}: C-ECHO success in {result.seconds * 1000:.1f} ms, {secured}, {implementation}"
-    )
-    terminal.record(
-        {
-            "ok": True,
-            "peer": str(result.peer),
-            "called_aet": result.peer.called_aet,
-            "seconds": round(result.seconds, 6),
-            "total_seconds": round(result.total_seconds, 6),
-            "implementation": implementation,
-            "tls": tls
-            and {
-                "version": tls.version,
-                "cipher": tls.cipher,
-                "peer_sha256": tls.fingerprint,
-                "identified_by": tls.identified_by,
-            },
-        }
-    )
-    return 0

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import click
 
-from dicomtls_cli.cli.options import Link
+from dicomtls_cli.cli.association import Link
+from dicomtls_cli.cli.terminal import Terminal
 from dicomtls_cli.cli.values import parse_peer, take_peers
-from dicomtls_cli.errors import UsageError
+from dicomtls_cli.errors import UsageError, printable
+from dicomtls_cli.services.echo import EchoResult
 from dicomtls_cli.services.peer import Peer, Requestor, TlsOptions, tls_context
 from dicomtls_cli.tls.policy import Role
 
@@ -68,4 +70,37 @@ def make_requestor(link: Link, tls: TlsOptions | None) -> Requestor:
         send_limit=link.send_limit,
         family=link.family,
         shows_certificate=tls is not None and tls.cert is not None,
+        user=link.user,
     )
+
+
+def report_echo(terminal: Terminal, result: EchoResult) -> int:
+    """Print a verified peer; return the exit code."""
+    tls = result.tls
+    secured = (
+        f"{tls.version} {tls.cipher}, peer identified by {tls.identified_by or 'nothing'}"
+        if tls
+        else "no TLS"
+    )
+    implementation = printable(result.implementation)  # the peer's word: no line of its own
+    terminal.result(
+        f"{result.peer}: C-ECHO success in {result.seconds * 1000:.1f} ms, {secured}, {implementation}"
+    )
+    terminal.record(
+        {
+            "ok": True,
+            "peer": str(result.peer),
+            "called_aet": result.peer.called_aet,
+            "seconds": round(result.seconds, 6),
+            "total_seconds": round(result.total_seconds, 6),
+            "implementation": implementation,
+            "tls": tls
+            and {
+                "version": tls.version,
+                "cipher": tls.cipher,
+                "peer_sha256": tls.fingerprint,
+                "identified_by": tls.identified_by,
+            },
+        }
+    )
+    return 0

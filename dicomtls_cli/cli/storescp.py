@@ -14,10 +14,19 @@ from typing import Any, TypeVar
 
 import click
 
+from dicomtls_cli.cli.association import Link, association_options
 from dicomtls_cli.cli.dialects import STORESCP
-from dicomtls_cli.cli.options import Link, association_options, output_options, tls_options
+from dicomtls_cli.cli.options import output_options
 from dicomtls_cli.cli.terminal import Terminal, error_record
-from dicomtls_cli.cli.values import FILE, LISTENING_PORT, PLAIN_PORT, TLS_PORT, parse_bind, parse_port
+from dicomtls_cli.cli.tls import tls_options
+from dicomtls_cli.cli.values import (
+    FILE,
+    LISTENING_PORT,
+    PLAIN_PORT,
+    TLS_PORT,
+    parse_bind,
+    parse_listening_port,
+)
 from dicomtls_cli.cli.words import StrictCommand
 from dicomtls_cli.dimse.status import words as status_words
 from dicomtls_cli.errors import ExitCode, OutputError, UsageError, printable
@@ -124,7 +133,7 @@ class _Place:
         parsed = [parse_bind(text) for text in bind]
         self.hosts = tuple(host for _, host, _ in parsed if host is not None)
         self.port = _one(
-            "port", [parse_port(word) if word else None, port, *(number for _, _, number in parsed)]
+            "port", [parse_listening_port(word) if word else None, port, *(number for _, _, number in parsed)]
         )
         self.aet = _one("AE title", [aet, *(title for title, _, _ in parsed)])
 

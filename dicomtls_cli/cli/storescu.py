@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
 
 import click
 
+from dicomtls_cli.cli.association import Link, association_options
 from dicomtls_cli.cli.dialects import STORESCU
 from dicomtls_cli.cli.interrupt import interruptible
-from dicomtls_cli.cli.options import Link, Switch, association_options, output_options, tls_options
-from dicomtls_cli.cli.requestor import connect_option, make_requestor, refuse_pem_files
+from dicomtls_cli.cli.options import Switch, output_options
+from dicomtls_cli.cli.requestor import connect_option, make_requestor, refuse_pem_files, report_echo
 from dicomtls_cli.cli.terminal import Terminal, error_record
+from dicomtls_cli.cli.tls import tls_options
 from dicomtls_cli.cli.values import AE_TITLE, not_empty, parse_peer, take_peer
 from dicomtls_cli.cli.words import StrictCommand
 from dicomtls_cli.dimse.command import Priority
 from dicomtls_cli.dimse.status import words as status_words
 from dicomtls_cli.errors import DicomTlsError, ExitCode, InputError, UsageError
-from dicomtls_cli.services.peer import Peer, TlsOptions
+from dicomtls_cli.services.echo import echo
+from dicomtls_cli.services.images import GeneratedImages
+from dicomtls_cli.services.peer import Peer, Requestor, TlsOptions
 from dicomtls_cli.services.scan import Instance, Skipped, scan
 from dicomtls_cli.services.send import Outcome, Wishes, send
 from dicomtls_cli.tls.policy import Role
@@ -61,6 +66,12 @@ _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
     default=0,
     help="Times to send again what a lost connection left without an answer [0].",
 )
+@click.option(
+    "--generate",
+    type=click.IntRange(1, 1_000_000),
+    metavar="N",
+    help="Also send N test images, made on the spot: CT slices of one study, of no person.",
+)
 @output_options
 @tls_options(Role.REQUESTOR)
 @association_options(Role.REQUESTOR)
@@ -75,6 +86,7 @@ def storescu(
     window: int,
     not_async: bool,
     retry: int,
+    generate: int | None,
     terminal: Terminal,
     tls: TlsOptions | None,
     link: Link,
@@ -84,7 +96,7 @@ def storescu(
 
     PEER is `[AET@]host[:port]`, or `host port` as DCMTK writes it; port 2762 unless given (11112 with
     --no-tls). Each file is proposed and sent exactly as it is stored, over as few associations as possible.
-    The exit code is 0 only if every instance was stored.
+    The exit code is 0 only if every instance was stored. With --generate, PATH may be left out.
 
     \b
       dicomtls storescu pacs.example 2762 images/ --cert me.crt --key me.key --trust pacs.crt
@@ -97,12 +109,18 @@ def storescu(
             slug="usage.contradiction",
         )
     refuse_pem_files(words)
-    peer, paths = _peer_and_paths(words, connect, aec, tls is not None)
+    peer, paths = _peer_and_paths(words, connect, aec, tls is not None, generate)
+    if not paths and generate is None:
+        return _verify(peer, make_requestor(link, tls), terminal)
     requestor = make_requestor(link, tls)
     tally = _Tally(terminal, peer, fail_on_warning)
-    found = tally.instances(scan(paths, recurse=not no_recurse), halt=halt)
     wishes = Wishes(_PRIORITIES[PRIORITY.take(priority) or "medium"], halt, 1 if not_async else window, retry)
-    with interruptible() as interruption:
+    with GeneratedImages(generate or 0) as images, interruptible() as interruption:
+        found = chain(
+            tally.instances(scan(paths, recurse=not no_recurse), halt=halt),
+            takewhile(lambda _: not (halt and tally.failed), images),
+        )
+        tally.wanted += generate or 0
         sending = send(
             peer,
             found,
@@ -114,6 +132,7 @@ def storescu(
         )
         for outcome in sending:
             tally.add(outcome)
+            images.discard(outcome.instance)
         if not interruption.code:
             for _ in found:  # what --halt left: it is counted
                 pass
@@ -121,21 +140,43 @@ def storescu(
 
 
 def _peer_and_paths(
-    words: tuple[str, ...], connect: str | None, aec: str | None, tls: bool
+    words: tuple[str, ...], connect: str | None, aec: str | None, tls: bool, generate: int | None
 ) -> tuple[Peer, list[Path]]:
+    """Return the peer and the PATHs; there may be none with `generate`, or with dcm4che's `-c`."""
     if connect is not None:
         peer, rest = parse_peer(connect, aec=aec, tls=tls)[0], list(words)
     elif words:
         peer, rest = take_peer(list(words), aec=aec, tls=tls)
     else:
         raise UsageError("no peer and no file is named", "write `PEER PATH...`", slug="usage.no-peer")
-    if not rest:
-        raise UsageError(
-            f"nothing to send to `{peer}` is named",
-            "name DICOM files or folders; `dicomtls echoscu` only verifies the peer",
-            slug="usage.no-path",
-        )
+    if not rest and connect is None and generate is None:
+        raise _no_path(peer)
     return peer, [Path(not_empty(word)) for word in rest]
+
+
+def _no_path(peer: Peer) -> UsageError:
+    return UsageError(
+        f"nothing to send to `{peer}` is named",
+        "name DICOM files or folders; `dicomtls echoscu` only verifies the peer",
+        slug="usage.no-path",
+    )
+
+
+def _verify(peer: Peer, requestor: Requestor, terminal: Terminal) -> int:
+    """Do what dcm4che's storescu does with nothing but a peer, and say so.
+
+    An option that echoscu does not have says that something was to be sent: perhaps an empty variable of a
+    shell stands for it, and success would be a lie.
+    """
+    from dicomtls_cli.cli.echoscu import echoscu
+
+    ctx = click.get_current_context()
+    for_sending = {parameter.name for parameter in ctx.command.params} - {p.name for p in echoscu.params}
+    given = (ctx.get_parameter_source(name) for name in for_sending if name is not None)
+    if click.core.ParameterSource.COMMANDLINE in given:
+        raise _no_path(peer)
+    terminal.note(f"nothing to send is named: a C-ECHO verifies `{peer}`, as dcm4che's storescu does")
+    return report_echo(terminal, echo(peer, requestor))
 
 
 @dataclass

@@ -38,10 +38,11 @@ class _BoundAet(click.ParamType):  # type: ignore[type-arg]
     name = "AETITLE"
 
     def convert(self, value: Any, _parameter: click.Parameter | None, _ctx: click.Context | None) -> str:
-        if "@" in value or ":" in value:
+        title = value.partition("@")[0].partition(":")[0]
+        if title != value or is_address(value):
             raise UsageError(
                 f"`-b {value}`: a local address to connect from cannot be chosen",
-                f"write `-b {value.partition('@')[0].partition(':')[0]}`",
+                "leave it out; `--aet` is the AE title" if is_address(value) else f"write `-b {title}`",
                 slug="usage.bound-address",
             )
         return ae_title(value)
@@ -73,6 +74,7 @@ class _Seconds(click.ParamType):  # type: ignore[type-arg]
         return seconds
 
 
+# Whether a file can be read is found out where it is read: not by click, which calls it a wrong word.
 class _File(click.ParamType):  # type: ignore[type-arg]
     name = "PATH"
 
@@ -99,7 +101,7 @@ class _Port(click.ParamType):  # type: ignore[type-arg]
     name = "PORT"
 
     def convert(self, value: Any, _parameter: click.Parameter | None, _ctx: click.Context | None) -> int:
-        return 0 if value == "0" else parse_port(str(value))
+        return parse_listening_port(str(value))
 
 
 LISTENING_PORT = _Port()
@@ -154,20 +156,25 @@ def parse_port(text: str) -> int:
     return int(text)
 
 
+def parse_listening_port(text: str) -> int:
+    """Parse the port an SCP listens on, where 0 is any that is free; raise UsageError."""
+    return 0 if text == "0" else parse_port(text)
+
+
 def parse_bind(text: str) -> tuple[str | None, str | None, int | None]:
     """Parse where an SCP listens: `ADDRESS`, `PORT`, or dcm4che's `AET:PORT` and `AET@ADDRESS:PORT`.
 
     Returns AE title, address and port, None for what is not said. Raises UsageError.
     """
     if text.isdigit():
-        return None, None, parse_port(text)
+        return None, None, parse_listening_port(text)
     called, at, address = text.rpartition("@")
     if at:
         host, port = _split_address(address, text)
         return ae_title(called), host, port
     name, colon, port_text = text.rpartition(":")
     if colon and port_text.isdigit() and ":" not in name and not is_address(name):
-        return ae_title(name), None, parse_port(port_text)
+        return ae_title(name), None, parse_listening_port(port_text)
     host, port = _split_address(text, text)
     return None, host, port
 

@@ -122,9 +122,12 @@ def _certificates_of(path: Path, allow_key_only: bool) -> CertificateFile:
     return found
 
 
-def read_passphrase(path: Path) -> bytes:
-    """Return the first line of `path` without its end, as OpenSSL's `file:` does; it may be empty."""
-    lines = read_capped(path, "passphrase", limit=64 * 1024).splitlines()
+def read_passphrase(path: Path, what: str = "passphrase") -> bytes:
+    """Return the first line of `path` without its end, as OpenSSL's `file:` does; it may be empty.
+
+    `what` names the secret in the sentence of an error.
+    """
+    lines = read_capped(path, what, limit=64 * 1024).splitlines()
     return lines[0] if lines else b""
 
 

@@ -36,6 +36,7 @@ from dicomtls_cli.upperlayer.pdu import (
 logger = logging.getLogger("dicomtls.association")
 
 _PROBE_SECONDS = 2.0
+_NO_REASON = {(1, 1), (2, 1)}  # how a user is refused: PS3.8 9.3.4 has no reason that says so
 
 
 class Established(NamedTuple):
@@ -55,17 +56,14 @@ def associate(
     `window` above 1 asks for that many outstanding operations (PS3.7 D.3.3.3). Raises DicomTlsError with the
     cause, whatever the stage.
     """
-    request = AssociateRequest(
-        peer.called_aet,
-        requestor.calling_aet,
-        contexts,
-        (
-            MaximumLength(requestor.maximum_length),
-            ImplementationClassUID(IMPLEMENTATION_CLASS_UID),
-            *((AsyncOperations(window, 1),) if window > 1 else ()),
-            ImplementationVersion(IMPLEMENTATION_VERSION),
-        ),
+    information = (
+        MaximumLength(requestor.maximum_length),
+        ImplementationClassUID(IMPLEMENTATION_CLASS_UID),
+        *((AsyncOperations(window, 1),) if window > 1 else ()),
+        ImplementationVersion(IMPLEMENTATION_VERSION),
+        *(() if requestor.user is None else (requestor.user,)),
     )
+    request = AssociateRequest(peer.called_aet, requestor.calling_aet, contexts, information)
     sock, facts = connect(peer, requestor)
     association = Association(
         sock,
@@ -86,7 +84,27 @@ def associate(
         association.close()
         raise
     logger.info("Association Accepted (Max Send PDV: %d)", association.max_send_pdv)
+    if requestor.user is not None and requestor.user.response_requested:
+        _expect_confirmation(accept, association, peer)
     return Established(association, request, accept, facts)
+
+
+def _expect_confirmation(accept: AssociateAccept, association: Association, peer: Peer) -> None:
+    """Abort the association unless the peer confirmed the user, as it was asked to.
+
+    PS3.7 D.3.3.7 lets an acceptor without user identification accept and say nothing, and leaves it to the
+    requestor to go on. Whoever asked wanted to know before anything is sent; DCMTK's `-rsp` gives up too.
+    """
+    if accept.user_identity_response is not None:
+        logger.info("User Identity Confirmed")
+        return
+    association.abort()
+    raise AssociationLost(
+        f"`{peer}` accepted the association, but did not confirm the user as it was asked to",
+        "many peers do not look at the user: leave out `--user-rsp` if that is good enough",
+        slug="association.user-not-confirmed",
+        exit_code=ExitCode.REJECTED,
+    )
 
 
 def connect(peer: Peer, requestor: Requestor) -> tuple[socket.socket, TlsFacts | None]:
@@ -181,6 +199,8 @@ def _rejection(error: AssociationRejected, peer: Peer, requestor: Requestor) -> 
     by_user = error.reject.source == 1
     otherwise = "see the peer's log for the reason" if by_user else "try again later, with fewer associations"
     hint = hints.get(error.reject.reason, otherwise) if by_user else otherwise
+    if requestor.user is not None and (error.reject.source, error.reject.reason) in _NO_REASON:
+        hint = "it may not take this user or the passcode: check `--user`, and see its log"
     return AssociationLost(f"`{peer}`: {error.message}", hint, slug=error.slug, exit_code=ExitCode.REJECTED)
 
 

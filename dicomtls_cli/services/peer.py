@@ -18,6 +18,7 @@ from dicomtls_cli.tls.context import client_context, server_context
 from dicomtls_cli.tls.policy import Identity, PeerCheck, Role, TlsPolicy
 from dicomtls_cli.tls.profiles import DEFAULT_PROFILE, Profile
 from dicomtls_cli.upperlayer.header import OWN_MAXIMUM
+from dicomtls_cli.upperlayer.items import UserIdentity
 
 
 class Peer(NamedTuple):
@@ -67,7 +68,8 @@ class Requestor(NamedTuple):
     """Everything an SCU needs to reach its peers, apart from the peer: who it is and how it connects.
 
     `context` None means plain DICOM. `maximum_length` is the greatest P-DATA PDU we take, `send_limit` the
-    greatest we send, in bytes. `family` is AF_INET, AF_INET6 or AF_UNSPEC.
+    greatest we send, in bytes. `family` is AF_INET, AF_INET6 or AF_UNSPEC. `user` is who we say the user is
+    (`upperlayer.negotiation.user_identity` makes one).
     """
 
     calling_aet: str = "DICOMTLS"
@@ -77,6 +79,7 @@ class Requestor(NamedTuple):
     send_limit: int = OWN_MAXIMUM
     family: socket.AddressFamily = socket.AF_UNSPEC
     shows_certificate: bool = False
+    user: UserIdentity | None = None
 
 
 def tls_context(role: Role, options: TlsOptions) -> ssl.SSLContext:

@@ -13,6 +13,7 @@ from dicomtls_cli.upperlayer.items import (
     ImplementationVersion,
     MaximumLength,
     RoleSelection,
+    UserIdentity,
     UserIdentityResponse,
     UserItem,
 )
@@ -45,6 +46,7 @@ Proposal = tuple[str, tuple[str, ...]]
 """An abstract syntax with the transfer syntaxes proposed for it."""
 
 _AE_LENGTH = 16
+_IDENTITY_LENGTH = 1024
 
 
 def ae_title(text: str) -> str:
@@ -72,6 +74,36 @@ class AcceptedContext(NamedTuple):
     context_id: int
     abstract_syntax: str
     transfer_syntax: str
+
+
+def user_identity(
+    name: str, passcode: str | None = None, *, response_requested: bool = False
+) -> UserIdentity:
+    """Return the user identity item for a user name, with its passcode unless that is None.
+
+    `response_requested` asks the peer to say that it took the user. Raise `UsageError`
+    (`usage.user-identity`) unless the name is printable, not blank, and both fit into 1024 bytes of UTF-8.
+    PS3.7 section D.3.3.7.1.
+    """
+    try:
+        fields = [text.encode() for text in (name, passcode or "")]
+    except UnicodeEncodeError:
+        raise _not_a_user("is no text") from None
+    if not name.isprintable() or not name.strip():
+        raise _not_a_user("is blank or not printable")
+    if max(map(len, fields)) > _IDENTITY_LENGTH:
+        raise _not_a_user(f"is longer than {_IDENTITY_LENGTH} bytes")
+    kind = 1 if passcode is None else 2
+    return UserIdentity(kind, response_requested, *fields)
+
+
+def _not_a_user(why: str) -> UsageError:
+    # Neither is shown: what stands where the name is due may be the passcode.
+    return UsageError(
+        f"the user name or the passcode {why}",
+        "check what `--user` and the passcode are; a shell variable may hold something else",
+        slug="usage.user-identity",
+    )
 
 
 def propose(proposals: Iterable[Proposal]) -> tuple[PresentationContext, ...]:

@@ -234,6 +234,46 @@ def test_a_silent_peer_ends_it_in_time(dicomtls, pki, options) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "seconds"),
+    [
+        (["--accept-timeout", "100ms", "--release-timeout", "0.2s"], "0.2 s"),
+        (["--release-timeout", "150ms"], "0.15 s"),
+        (["-ta", "150ms", "--accept-timeout", "0.15s"], "0.15 s"),
+    ],
+)
+def test_dcm4ches_time_outs_for_one_of_ours(dicomtls, options, seconds) -> None:
+    """Two of its time-outs are one here: the longer counts, and `-v` says so."""
+
+    def script(peer: Scripted) -> None:
+        while peer.sock.recv(65536):
+            pass
+
+    with listening(script) as port:
+        result = dicomtls("echoscu", "--no-tls", "-v", f"127.0.0.1:{port}", *options)
+    assert result.exit_code == 21
+    assert seconds in result.stderr
+    assert ("the longer one counts" in result.stderr) == (len(options) == 4 and options[0] != "-ta")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-ta", "5", "--accept-timeout", "6s"],
+        ["--dimse-timeout", "5s", "--store-timeout", "6s", "--response-timeout", "5s"],
+    ],
+)
+def test_a_time_out_said_twice(dicomtls, options) -> None:
+    result = dicomtls("echoscu", "--json", "h:104", *options)
+    assert (result.exit_code, result.json["error"]["code"]) == (2, "usage.contradiction")
+
+
+@pytest.mark.parametrize("option", ["--user-rsp", "--user-pass=x", "--store-timeout=5s", "--bind=ME"])
+def test_what_only_dcm4che_spells_so_makes_bare_numbers_ambiguous(dicomtls, option) -> None:
+    result = dicomtls("echoscu", "--json", "h:104", "--connect-timeout", "5000", "--user", "bob", option)
+    assert (result.exit_code, result.json["error"]["code"]) == (2, "usage.ambiguous-seconds")
+
+
+@pytest.mark.parametrize(
     ("words", "slug"),
     [
         (["localhost:104", "--aec", "SEVENTEEN-LETTERS"], "usage.ae-title"),

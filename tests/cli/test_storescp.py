@@ -53,12 +53,14 @@ class Scp:
 
 
 @contextlib.contextmanager
-def storescp(*words: object, preexec: Callable[[], None] | None = None) -> Iterator[Scp]:
+def storescp(
+    *words: object, place: tuple[str, ...] = ("--port", "0"), preexec: Callable[[], None] | None = None
+) -> Iterator[Scp]:
     """Run it in the current folder; unless told otherwise it stores into `output`."""
     ready = Path("ready.json")
     where = [] if "--ignore" in words or "--output" in words else ["--output", "output"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "dicomtls_cli", "storescp", "--no-tls", "--port", "0", "--ready-file", str(ready),
+        [sys.executable, "-m", "dicomtls_cli", "storescp", "--no-tls", *place, "--ready-file", str(ready),
          *where, *map(str, words)],
         env=cli.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=preexec,
@@ -104,6 +106,15 @@ def test_the_ready_file_tells_where_it_listens() -> None:
         assert [path.name for path in Path().iterdir() if "ready" in path.name] == ["ready.json"]
 
 
+@pytest.mark.parametrize(
+    "place", [("0",), ("--bind", "0"), ("-b", "ME:0"), ("0", "--port", "0")], ids=" ".join
+)
+def test_port_0_is_a_free_one(place) -> None:
+    with storescp("--ignore", place=place) as scp:
+        assert scp.port > 0
+        assert echoes(scp.port)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "0.0.0.0"])
 def test_bind(host) -> None:
     if host == "::1":
@@ -133,7 +144,7 @@ def test_a_port_that_is_taken(dicomtls) -> None:
         (["--output", "file"], 4, "output.directory"),
         (["--output", "file/below"], 4, "output.directory"),
         (["--ignore", "--output", "x"], 2, "usage.contradiction"),
-        (["--ignore", "0"], 2, "usage.port"),
+        (["--ignore", "00"], 2, "usage.port"),
         (["--ignore", "70000"], 2, "usage.port"),
         (["--ignore", "--port", "70000"], 2, "usage.port"),
         (["--ignore", "--port", "1", "2"], 2, "usage.contradiction"),

@@ -243,7 +243,8 @@ def test_bad_files_among_good_ones(tmp_path) -> None:
     [
         (["127.0.0.1:104"], "usage.no-path"),
         (["127.0.0.1", "104"], "usage.no-path"),
-        (["-c", "A@127.0.0.1:104"], "usage.no-path"),
+        (["-c", "A@127.0.0.1:104", "--halt"], "usage.no-path"),
+        (["-c", "A@127.0.0.1:104", "--prior-low"], "usage.no-path"),
         ([], "usage.no-peer"),
         (["127.0.0.1:104", "cert.crt"], "usage.pem-as-dicom"),
         (["127.0.0.1:104", "a.dcm", "cert.pem"], "usage.pem-as-dicom"),
@@ -254,6 +255,27 @@ def test_words_that_make_no_sense(dicomtls, words, slug, tmp_path) -> None:
         (tmp_path / name).write_text("-----BEGIN CERTIFICATE-----\n")
     result = dicomtls("storescu", "--no-tls", "--json", *words)
     assert (result.exit_code, result.json["error"]["code"]) == (2, slug)
+
+
+# --- -c alone: dcm4che's C-ECHO --------------------------------------------------------------------------
+
+
+def test_dcm4ches_echo(dicomtls, pki, scp: cli.Receiver) -> None:
+    result = dicomtls("storescu", "-c", f"PACS@localhost:{scp.port}", "-b", "ME", "+v", *pki.scu_options)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"localhost:{scp.port}: C-ECHO success in ")
+    assert result.stderr == (
+        f"nothing to send is named: a C-ECHO verifies `localhost:{scp.port}`, as dcm4che's storescu does\n"
+    )
+    opened = next(event for event in scp.events() if event["event"] == "opened")
+    assert (opened["calling_aet"], opened["called_aet"]) == ("ME", "PACS")
+
+
+def test_dcm4ches_echo_for_programs_and_its_failures(dicomtls, pki, scp: cli.Receiver) -> None:
+    line = ["storescu", "--json", "-c", f"localhost:{scp.port}"]
+    assert dicomtls(*line, *pki.scu_options).json["ok"] is True
+    refused = dicomtls(*line, "--trust", pki.trusted)
+    assert (refused.exit_code, refused.json["error"]["code"]) == (12, "tls.refused-no-certificate")
 
 
 def test_a_path_that_looks_like_a_port(tmp_path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom._uid_dict import UID_dictionary
+from pynetdicom.pdu import A_ASSOCIATE_RQ as OracleRequest
 from pynetdicom.presentation import PresentationContext as OracleContext
 from pynetdicom.presentation import negotiate_as_acceptor
 from pynetdicom.sop_class import _QR_CLASSES, _STORAGE_CLASSES
@@ -34,6 +35,7 @@ from dicomtls_cli.upperlayer.negotiation import (
     negotiate,
     propose,
     refused_contexts,
+    user_identity,
 )
 from dicomtls_cli.upperlayer.pdu import AssociateAccept, AssociateRequest, ContextResult, PresentationContext
 
@@ -357,6 +359,38 @@ def test_answers_to_abort_on(result: ContextResult) -> None:
 
 
 # --- AE titles -------------------------------------------------------------------------------------------
+
+
+@given(st.text(max_size=600), st.none() | st.text(max_size=600), st.booleans())
+def test_a_user_identity_says_who_as_pynetdicom_reads_it(
+    name: str, passcode: str | None, asked: bool
+) -> None:
+    longest = max(len(text.encode()) for text in (name, passcode or ""))
+    if not name.isprintable() or not name.strip() or longest > 1024:
+        with pytest.raises(UsageError):
+            user_identity(name, passcode, response_requested=asked)
+        return
+    made = user_identity(name, passcode, response_requested=asked)
+    read = OracleRequest()
+    read.decode(encode(request((CT, (IMPLICIT,)), items=(made,))))
+    theirs = read.user_information.user_identity
+    assert theirs is not None
+    assert (theirs.user_identity_type, theirs.positive_response_requested) == (
+        1 + (passcode is not None),
+        asked,
+    )
+    assert (theirs.primary_field, theirs.secondary_field or b"") == (name.encode(), (passcode or "").encode())
+    assert repr(made) == f"UserIdentity({made.identity_type}, {asked})"
+
+
+@pytest.mark.parametrize(
+    ("name", "passcode"),
+    [("", None), (" ", "x"), ("a\0", None), ("x" * 1025, None), ("x", "é" * 513), ("\udc80", "")],
+)
+def test_what_is_no_user(name: str, passcode: str | None) -> None:
+    with pytest.raises(UsageError) as caught:
+        user_identity(name, passcode)
+    assert caught.value.slug == "usage.user-identity"
 
 
 @pytest.mark.parametrize("text", ["A", "DICOMTLS", " PACS ", "A B-C_d.9", "x" * 16, "~" * 16 + "  "])
