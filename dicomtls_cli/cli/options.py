@@ -176,7 +176,7 @@ _ACCEPTOR_CHECK = Switch(
     {
         ("-rc", "--require-peer-cert"): "require",
         ("-vc", "--verify-peer-cert"): "verify",
-        ("-ic", "--ignore-peer-cert"): "ignore",
+        ("-ic", "--ignore-peer-cert", "--tls-noauth"): "ignore",
     },
 )
 _REQUESTOR_IDENTITY = Switch("identity", {("--tls-eia-https", "--tls-eia-ldaps"): "name"})
@@ -334,7 +334,10 @@ def _passphrase(given: dict[str, Any], key: Path | None) -> Callable[[], bytes] 
     if _PASSPHRASE_VARIABLE in os.environ and not given["ask"]:
         return os.environ[_PASSPHRASE_VARIABLE].encode
     if is_interactive():
-        return lambda: str(click.prompt(f"Passphrase of {key}", hide_input=True, err=True)).encode()
+        # Once: a reload (SIGHUP) has nobody to ask.
+        return functools.cache(
+            lambda: str(click.prompt(f"Passphrase of {key}", hide_input=True, err=True)).encode()
+        )
     return None
 
 
@@ -367,6 +370,12 @@ def association_options(role: Role) -> Decorator[Any]:
         click.option("-4", "-i4", "--ipv4", "ipv4", is_flag=True, help="IPv4 only."),
         click.option("-6", "-i6", "--ipv6", "ipv6", is_flag=True, help="IPv6 only."),
     ]  # fmt: skip
+    if not requestor:
+        options += [
+            click.option("--idle-timeout", type=SECONDS,
+                         help="Seconds an association may be without a message [as --dimse-timeout]."),
+            click.option("--request-timeout", type=SECONDS_WITH_UNIT, hidden=True),
+        ]  # fmt: skip
     if requestor:
         options += [
             click.option("-b", "bound_aet", type=BOUND_AET, hidden=True),
@@ -385,10 +394,10 @@ _DCM4CHE = frozenset(
     {
         *("-b", "-c", "--connect", "--directory", "--max-pdulen-rcv", "--max-pdulen-snd", "--prior-high"),
         *("--prior-low", "--tls", "--tls-aes", "--tls-eia-https", "--tls-eia-ldaps", "--accept-timeout"),
-        *("--response-timeout", "--not-async"),
+        *("--response-timeout", "--not-async", "--accept", "--request-timeout", "--tls-noauth"),
     }
 )
-_LONG_TIMEOUTS = ("--connect-timeout", "--tls-timeout", "--acse-timeout", "--dimse-timeout")
+_LONG_TIMEOUTS = ("--connect-timeout", "--tls-timeout", "--acse-timeout", "--dimse-timeout", "--idle-timeout")
 
 
 def _refuse_bare_milliseconds(words: tuple[str, ...]) -> None:
@@ -422,8 +431,11 @@ def _prepare_link(values: dict[str, Any]) -> dict[str, Any]:
     timeouts = Timeouts(
         connect=values.pop("connect_timeout", 10.0),
         tls=values.pop("tls_timeout"),
-        acse=values.pop("accept_timeout", None) or values.pop("acse_timeout"),
+        acse=values.pop("accept_timeout", None)
+        or values.pop("request_timeout", None)
+        or values.pop("acse_timeout"),
         dimse=values.pop("response_timeout", None) or values.pop("dimse_timeout"),
+        idle=values.pop("idle_timeout", None),
     )
     maximum = values.pop("max_pdu")
     values = {name: value for name, value in values.items() if not name.endswith("_timeout")}
