@@ -56,10 +56,16 @@ def association_options(role: Role) -> Decorator[Any]:
         click.option("-4", "-i4", "--ipv4", "ipv4", is_flag=True, help="IPv4 only."),
         click.option("-6", "-i6", "--ipv6", "ipv6", is_flag=True, help="IPv6 only."),
     ]  # fmt: skip
+    if not requestor:
+        options += [
+            click.option("--idle-timeout", type=SECONDS,
+                         help="Seconds an association may be without a message [as --dimse-timeout]."),
+            click.option("--request-timeout", type=SECONDS_WITH_UNIT, hidden=True),
+        ]  # fmt: skip
     if requestor:
         options += [
             click.option("-b", "--bind", "bound_aet", type=BOUND_AET, hidden=True),
-            *(click.option(name, type=SECONDS_WITH_UNIT, hidden=True) for name in _DCM4CHE_TIMEOUTS),
+            *(click.option(name, type=SECONDS_WITH_UNIT, hidden=True) for name in _DCM4CHE_SCU_TIMEOUTS),
             click.option("-to", "--timeout", "--connect-timeout", "connect_timeout", type=SECONDS,
                          help="Seconds to connect [10]."),
             click.option("--max-send-pdu", "--max-pdulen-snd", "max_send_pdu", type=MAX_PDU, default=131072,
@@ -97,20 +103,21 @@ def _take_link(values: dict[str, Any], user: UserIdentity | None) -> Link:
 # ---------------------------------------------------------------------- time-outs
 
 # dcm4che's, and the one of ours that covers them. Their numbers are milliseconds.
-_DCM4CHE_TIMEOUTS = {
+_DCM4CHE_SCU_TIMEOUTS = {
     "--accept-timeout": "acse",
     "--release-timeout": "acse",
     "--response-timeout": "dimse",
     "--store-timeout": "dimse",
 }
-_LONG_TIMEOUTS = ("--connect-timeout", "--tls-timeout", "--acse-timeout", "--dimse-timeout")
+_DCM4CHE_TIMEOUTS = {**_DCM4CHE_SCU_TIMEOUTS, "--request-timeout": "acse"}
+_LONG_TIMEOUTS = ("--connect-timeout", "--tls-timeout", "--acse-timeout", "--dimse-timeout", "--idle-timeout")
 
 # What only dcm4che spells so, as far as our own option lists have it.
 _DCM4CHE = frozenset(
     {
         *("-b", "-c", "--connect", "--directory", "--max-pdulen-rcv", "--max-pdulen-snd", "--prior-high"),
         *("--prior-low", "--tls", "--tls-aes", "--tls-eia-https", "--tls-eia-ldaps", "--not-async"),
-        *("--user-pass", "--user-rsp", *_DCM4CHE_TIMEOUTS),
+        *("--user-pass", "--user-rsp", "--accept", "--tls-noauth", *_DCM4CHE_TIMEOUTS),
     }
 )
 

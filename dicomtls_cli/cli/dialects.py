@@ -228,7 +228,18 @@ STORESCP = Dialect(
             "-uc --retain-un +uc --convert-un": _NO_CONVERSION,
             "+cl --compression-level": _NO_CONVERSION,
             "-id --inetd": Refused(
-                "it listens by itself, for any number of associations", "run it as a service"
+                "one process serves any number of associations",
+                "leave it out; systemd may hand over the socket that listens (examples/storescp.socket)",
+            ),
+            "+ac --access-control": Refused(
+                "`/etc/hosts.allow` is not read, and an address proves nobody",
+                "write `--allow AET` or `--ae-map FILE`; `--bind` and a firewall keep networks out",
+            ),
+            "--release-timeout": Refused(
+                "the release is waited for as long as the association", "write `--acse-timeout 30s`"
+            ),
+            "--soclose-delay": Refused(
+                "a peer that is rejected or aborted gets up to 1 s to read why", "leave it out"
             ),
             "-xf --config-file": Refused(
                 "association profiles are not read: everything is accepted", "leave it out"
@@ -256,6 +267,7 @@ STORESCP = Dialect(
             "+B --bit-preserving": Stated(_STORED_AS_SENT),
             "+t= --write-xfer-same": Stated(_STORED_AS_SENT),
             "+F --write-file": Stated("files have file meta"),
+            "-ac --access-full": Stated("certificates decide who comes in, not addresses"),
             "--fork": Stated("any number of associations are served at once, in one process"),
             "-dhl --disable-host-lookup": Stated("addresses of peers are not looked up"),
             "-rns --rename-on-eostudy": Stated("files get their final name when they are complete"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import socket
 import threading
 from datetime import datetime
@@ -20,20 +19,26 @@ from dicomtls_cli.cli.options import output_options
 from dicomtls_cli.cli.terminal import Terminal, error_record
 from dicomtls_cli.cli.tls import tls_options
 from dicomtls_cli.cli.values import (
+    AE_TITLE,
     FILE,
     LISTENING_PORT,
     PLAIN_PORT,
+    SECONDS,
     TLS_PORT,
     parse_bind,
     parse_listening_port,
 )
 from dicomtls_cli.cli.words import StrictCommand
 from dicomtls_cli.dimse.status import words as status_words
-from dicomtls_cli.errors import ExitCode, OutputError, UsageError, printable
+from dicomtls_cli.errors import OutputError, UsageError, printable
 from dicomtls_cli.pki.files import NewFile, write_files
+from dicomtls_cli.services.admission import Admission
 from dicomtls_cli.services.events import Client, Closed, Event, Opened, Received, Refused
-from dicomtls_cli.services.peer import TlsOptions, tls_context
+from dicomtls_cli.services.lifetime import Lifetime
+from dicomtls_cli.services.limits import raise_file_limit
+from dicomtls_cli.services.peer import TlsOptions
 from dicomtls_cli.services.server import ServerOptions, StorageServer
+from dicomtls_cli.services.systemd import inherited_sockets
 from dicomtls_cli.tls.policy import PeerCheck, Role
 
 logger = logging.getLogger("dicomtls.association")
@@ -65,6 +70,26 @@ _LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 @click.option(
     "--max-associations", type=click.IntRange(1, 10000), default=200, help="Associations at once [200]."
 )
+@click.option("--aet-only", is_flag=True, help="Reject who calls another AE title than --aet.")
+@click.option(
+    "--allow",
+    "--accept",
+    "allow",
+    multiple=True,
+    type=AE_TITLE,
+    help="Reject who calls itself anything else; may be repeated.",
+)
+@click.option(
+    "--ae-map",
+    type=FILE,
+    help="Which certificate may call itself what (TOML, docs/service.md); who is not in it is rejected.",
+)
+@click.option(
+    "--grace",
+    type=SECONDS,
+    default=10.0,
+    help="Seconds that transfers in flight get to finish on SIGTERM or Ctrl-C [10].",
+)
 @click.option(
     "--ready-file",
     type=FILE,
@@ -80,6 +105,10 @@ def storescp(
     output: Path | None,
     ignore: bool,
     max_associations: int,
+    aet_only: bool,
+    allow: tuple[str, ...],
+    ae_map: Path | None,
+    grace: float,
     ready_file: Path | None,
     terminal: Terminal,
     tls: TlsOptions | None,
@@ -89,8 +118,9 @@ def storescp(
 
     Without --peer-cert, every peer must show a certificate that --trust holds. It listens on all addresses
     then; with --peer-cert verify or ignore and with --no-tls on loopback only, unless --bind says more. Data
-    sets are stored bit by bit as they came. SIGTERM or Ctrl-C gives transfers in flight 10 s to finish; a second one
-    aborts them.
+    sets are stored bit by bit as they came. SIGTERM or Ctrl-C lets transfers in flight finish (--grace); a second
+    one aborts them. SIGHUP reads certificates and the AE map anew; whoever is connected stays. Sockets that
+    systemd hands over are served instead of PORT and --bind.
 
     \b
       dicomtls storescp 2762 --cert me.crt --key me.key --trust trusted.crt --output received
@@ -102,28 +132,41 @@ def storescp(
             slug="usage.contradiction",
         )
     place = _Place(port_word, port, bind, link.aet)
+    own_aet = place.aet or "DICOMTLS"
+    called = own_aet if aet_only or place.binds_aet else None
+    admission = Admission(tls, called=called, calling=frozenset(allow), ae_map=ae_map)
+    place.take_sockets()
     options = ServerOptions(
         port=place.port if place.port is not None else TLS_PORT if tls else PLAIN_PORT,
         hosts=place.hosts or _default_hosts(tls, link.family),
         output=None if ignore else output or Path(),
-        context=None if tls is None else tls_context(Role.ACCEPTOR, tls),
-        aet=place.aet or "DICOMTLS",
+        context=admission.context,
+        aet=own_aet,
         timeouts=link.timeouts,
         max_associations=max_associations,
         maximum_length=link.maximum_length,
         family=link.family,
+        access=admission.rules,
+        grace=grace,
+        sockets=place.sockets,
     )
+    raise_file_limit(options.files)
     server = StorageServer(options, _Reporter(terminal))
     server.start()
     if ready_file is not None:
         _write_ready_file(ready_file, server)
-    with _Signals(server) as signals:
+
+    def renew() -> None:
+        if admission.renew(server):
+            terminal.note("reloaded certificates and rules")
+
+    with Lifetime(server, renew, admission.warn) as lifetime:
         where = ", ".join(
             f"[{host}]:{number}" if ":" in host else f"{host}:{number}" for host, number in server.addresses
         )
         terminal.note(f"listening on {where} ({'TLS' if tls else 'plain DICOM, unprotected'})")
         server.run()
-    return signals.exit_code
+    return lifetime.exit_code
 
 
 class _Place:
@@ -136,6 +179,21 @@ class _Place:
             "port", [parse_listening_port(word) if word else None, port, *(number for _, _, number in parsed)]
         )
         self.aet = _one("AE title", [aet, *(title for title, _, _ in parsed)])
+        # As dcm4che has it: who writes the AE title there takes no other.
+        self.binds_aet = any(title is not None for title, _, _ in parsed)
+        self.sockets: tuple[socket.socket, ...] = ()
+
+    def take_sockets(self) -> None:
+        """Take the listening sockets that a service manager hands over, if it does; they are the place then."""
+        self.sockets = tuple(inherited_sockets())
+        if self.sockets and (self.hosts or self.port is not None):
+            for sock in self.sockets:
+                sock.close()
+            raise UsageError(
+                "the service manager hands over sockets, and PORT or `--bind` names where to listen",
+                "name the port in the `.socket` unit alone, or start without one",
+                slug="usage.contradiction",
+            )
 
 
 def _one(what: str, said: list[_T | None]) -> _T | None:
@@ -163,33 +221,6 @@ def _write_ready_file(path: Path, server: StorageServer) -> None:
     except BaseException:
         server.cancel()
         raise
-
-
-class _Signals:
-    """SIGTERM and SIGINT end the server in order, a second one at once."""
-
-    def __init__(self, server: StorageServer) -> None:
-        self._server = server
-        self._before: dict[int, Any] = {}
-        self._count = 0
-        self.exit_code = 0
-
-    def __enter__(self) -> _Signals:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._caught)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _caught(self, number: int, _frame: object) -> None:
-        self._count += 1
-        if self._count == 1:
-            self._server.stop()
-            return
-        self.exit_code = int(ExitCode.KILLED if number == signal.SIGTERM else ExitCode.INTERRUPTED)
-        self._server.abort()
 
 
 class _Reporter:
@@ -248,7 +279,7 @@ def _record(event: Event) -> dict[str, Any]:
         "called_aet": printable(client.called_aet),
         "tls": client.tls and {"version": client.tls.version, "cipher": client.tls.cipher},
         "certificate_subject": client.subject or None,
-        "certificate_sha256": _fingerprint(client) or None,
+        "certificate_sha256": client.fingerprint or None,
     }
     match event:
         case Refused(error=error):
@@ -292,10 +323,4 @@ def _security(client: Client) -> str:
 def _certificate(client: Client) -> str:
     if not client.certificate:
         return "no certificate"
-    return f"certificate {client.subject}, SHA-256 {_fingerprint(client)}"
-
-
-def _fingerprint(client: Client) -> str:
-    import hashlib
-
-    return hashlib.sha256(client.certificate).hexdigest() if client.certificate else ""
+    return f"certificate {client.subject}, SHA-256 {client.fingerprint}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import ssl
@@ -68,7 +69,7 @@ _ACCEPTOR_CHECK = Switch(
     {
         ("-rc", "--require-peer-cert"): "require",
         ("-vc", "--verify-peer-cert"): "verify",
-        ("-ic", "--ignore-peer-cert"): "ignore",
+        ("-ic", "--ignore-peer-cert", "--tls-noauth"): "ignore",
     },
 )
 _REQUESTOR_IDENTITY = Switch("identity", {("--tls-eia-https", "--tls-eia-ldaps"): "name"})
@@ -226,5 +227,8 @@ def _passphrase(given: dict[str, Any], key: Path | None) -> Callable[[], bytes] 
     if _PASSPHRASE_VARIABLE in os.environ and not given["ask"]:
         return os.environ[_PASSPHRASE_VARIABLE].encode
     if is_interactive():
-        return lambda: str(click.prompt(f"Passphrase of {key}", hide_input=True, err=True)).encode()
+        # Once: a reload (SIGHUP) has nobody to ask.
+        return functools.cache(
+            lambda: str(click.prompt(f"Passphrase of {key}", hide_input=True, err=True)).encode()
+        )
     return None

@@ -15,12 +15,13 @@ from dicomtls_cli.pki.load import CertificateFile, read_certificate_files
 
 
 class BundledCertificate(NamedTuple):
-    """One certificate: its DER, its subject (RFC 4514), its end (UTC; both None if unreadable) and digest."""
+    """One certificate: its DER, its subject (RFC 4514), its dates (UTC; all None if unreadable) and digest."""
 
     der: bytes
     subject: str | None
     not_after: datetime | None
     sha256: str
+    not_before: datetime | None = None
 
 
 class Bundle(NamedTuple):
@@ -50,7 +51,7 @@ def collect(inputs: Sequence[Path], *, strip_keys: bool = False) -> Bundle:
             slug="bundle.no-certificate",
         )
     unique = tuple(dict.fromkeys(found))
-    certificates = tuple(_describe(der) for der in unique)
+    certificates = tuple(describe(der) for der in unique)
     return Bundle(certificates, tuple(file.path for file in files), len(found) - len(unique), keys)
 
 
@@ -83,18 +84,20 @@ def _comment(text: str | None) -> str:
     return shown.replace("--", "- -").replace("--", "- -")[:240]
 
 
-def _describe(der: bytes) -> BundledCertificate:
+def describe(der: bytes) -> BundledCertificate:
+    """Return what people ask of a certificate (DER, from anybody)."""
     from cryptography import x509
 
     subject: str | None = None
+    not_before: datetime | None = None
     not_after: datetime | None = None
     try:
         with warnings.catch_warnings():
             # What it deprecates (a negative serial number) does not concern what is shown here.
             warnings.simplefilter("ignore")
             certificate = x509.load_der_x509_certificate(der)
-            not_after = certificate.not_valid_after_utc
+            not_before, not_after = certificate.not_valid_before_utc, certificate.not_valid_after_utc
             subject = certificate.subject.rfc4514_string()
     except (ValueError, x509.InvalidVersion):
         pass  # OpenSSL could parse it, so it stays; the comment says that it is odd
-    return BundledCertificate(der, subject, not_after, hashlib.sha256(der).hexdigest())
+    return BundledCertificate(der, subject, not_after, hashlib.sha256(der).hexdigest(), not_before)

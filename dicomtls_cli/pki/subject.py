@@ -1,13 +1,16 @@
-"""Subjects in the syntax of `openssl req -subj`: /C=BE/O=Hospital/CN=localhost."""
+"""Subjects of certificates: as `openssl req -subj` and RFC 4514 write them, and as a certificate has them."""
 
 from __future__ import annotations
 
 import re
 import warnings
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dicomtls_cli.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Name
 
 EXAMPLE = "/C=BE/O=Hospital/CN=localhost"
 
@@ -138,13 +141,57 @@ def _invalid(message: str, hint: str) -> UsageError:
 
 def subject_of(der: bytes) -> str:
     """Return the subject of a certificate (DER, from anybody) as RFC 4514 writes it, for people to read."""
+    name = _name_in(der)
+    if name is None:
+        return "(unreadable subject)"
+    return printable(name.rfc4514_string(), 200) or "(no subject)"
+
+
+DistinguishedName = tuple[frozenset[tuple[str, str | bytes]], ...]
+"""A subject to compare: its relative names from the root on, each a set of (OID, value)."""
+
+_LONGEST_NAME = 1000  # characters of a written name
+
+
+def name_of(der: bytes) -> DistinguishedName | None:
+    """Return the subject of a certificate (DER, from anybody) for comparison; None where it cannot be read."""
+    name = _name_in(der)
+    return None if name is None else _comparable(name)
+
+
+def read_name(text: str) -> DistinguishedName:
+    """Parse a subject as RFC 4514 writes it (`CN=ct1,O=Hospital`), or as `parse_subject` takes it.
+
+    Attribute types are RFC 4514's, OpenSSL's names or OIDs. Raises `UsageError`.
+    """
+    if text.startswith("/"):
+        return tuple(frozenset({(part.oid, part.value)}) for part in parse_subject(text))
+    from cryptography import x509
+
+    names = {name: x509.ObjectIdentifier(one.oid) for one in _ATTRIBUTES for name in (one.short, one.long)}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a country of three letters: it will fit no certificate
+            found = _comparable(x509.Name.from_rfc4514_string(text[:_LONGEST_NAME], names))
+    except ValueError:
+        found = ()
+    if not found or len(text) > _LONGEST_NAME:
+        raise _invalid(
+            f"`{text}` is no subject", "write it as RFC 4514 does and the log shows it: `CN=ct1,O=Hospital`"
+        )
+    return found
+
+
+def _comparable(name: Name) -> DistinguishedName:
+    return tuple(frozenset((one.oid.dotted_string, one.value) for one in part) for part in name.rdns)
+
+
+def _name_in(der: bytes) -> Name | None:
     from cryptography import x509
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is odd about it is not the question
-            return (
-                printable(x509.load_der_x509_certificate(der).subject.rfc4514_string(), 200) or "(no subject)"
-            )
+            return x509.load_der_x509_certificate(der).subject
     except (ValueError, x509.InvalidVersion):
-        return "(unreadable subject)"
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import NamedTuple
 
 from dicomtls_cli.errors import DicomTlsError
@@ -33,6 +34,11 @@ class Client(NamedTuple):
         if self.tls is not None and self.tls.subject:
             return self.tls.subject
         return subject_of(self.certificate) if self.certificate else ""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the certificate in hexadecimal digits, "" where none came."""
+        return hashlib.sha256(self.certificate).hexdigest() if self.certificate else ""
 
 
 class Refused(NamedTuple):

@@ -33,12 +33,16 @@ class Peer(NamedTuple):
 
 
 class Timeouts(NamedTuple):
-    """Seconds for each phase: TCP connect, TLS handshake, association and release, one DIMSE message."""
+    """Seconds for each phase: TCP connect, TLS handshake, association and release, one DIMSE message.
+
+    `idle` is how long an acceptor waits for the next message to begin; None: as long as for one begun.
+    """
 
     connect: float = 10.0
     tls: float = 10.0
     acse: float = 30.0
     dimse: float = 60.0
+    idle: float | None = None
 
 
 class TlsOptions(NamedTuple):
@@ -137,22 +141,24 @@ def _check_names(options: TlsOptions) -> None:
 def _trust(options: TlsOptions) -> Trust | None:
     files = [Path(path) for path in options.trust]
     authorities = [Path(path) for path in options.authorities]
-    if options.pin is not None and not _is_digest(options.pin):
+    if options.pin is not None and digest_from(options.pin) is None:
         files.append(Path(options.pin))
     if not (files or authorities or options.system_trust):
         return None
     return load_trust(files, authorities, system=options.system_trust)
 
 
-def _is_digest(pin: str) -> bool:
-    return re.fullmatch(r"[0-9A-Fa-f]{64}", pin.replace(":", "")) is not None
+def digest_from(text: str) -> bytes | None:
+    """Return the SHA-256 digest that `text` writes, 64 hexadecimal digits (colons allowed), None if it is none."""
+    digits = text.replace(":", "")
+    return bytes.fromhex(digits) if re.fullmatch(r"[0-9A-Fa-f]{64}", digits) else None
 
 
 def _pin_digest(pin: str | None) -> bytes | None:
     if pin is None:
         return None
-    if _is_digest(pin):
-        return bytes.fromhex(pin.replace(":", ""))
+    if (digest := digest_from(pin)) is not None:
+        return digest
     anchors = load_trust([Path(pin)]).anchors
     if len(anchors) != 1:
         raise InputError(

@@ -52,14 +52,16 @@ def serve(
     called_aet: str,
     receive: Callable[[Identifiers], Incoming],
     report: Callable[[InstanceReceived], None],
+    idle_timeout: float | None = None,
 ) -> None:
     """Answer every request on an open `association` until the peer releases it.
 
-    `receive` begins to store an instance, `report` is told of each. Raises AssociationLost when the
-    association ends in any other way.
+    `receive` begins to store an instance, `report` is told of each. `idle_timeout` (seconds, the DIMSE time-out
+    unless given) bounds the wait for a message to begin. Raises AssociationLost when the association ends in
+    any other way.
     """
     serving = _Serving(association, calling_aet, called_aet, receive, report)
-    while (message := association.receive()) is not None:
+    while (message := association.receive(timeout=idle_timeout)) is not None:
         serving.answer(*message)
     logger.info("Association Release")
 

@@ -77,6 +77,7 @@ def server_context(policy: TlsPolicy) -> ssl.SSLContext:
 def _configure(context: _DicomContext, policy: TlsPolicy) -> None:
     context.policy = policy
     context.vouched = set()
+    context.chains = {}
     context.verify_mode = _VERIFY_MODES[policy.peer_check]
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_TRUSTED_FIRST
     if policy.x509_strict:
@@ -105,6 +106,7 @@ class _Identifying:
 
     _identified = False
     identified_by = ""
+    vouched_by: tuple[str, ...] = ()
     context: Any
     server_hostname: Any
     getpeercert: Any
@@ -115,6 +117,7 @@ class _Identifying:
         super().do_handshake(*arguments)  # type: ignore[misc]
         if not self._identified:
             self.identified_by = _identify(self)
+            self.vouched_by = _authorities(self)
             self._identified = True
 
     def read(self, *arguments: Any) -> Any:
@@ -166,6 +169,7 @@ class DicomTlsObject(_Identifying, ssl.SSLObject):
 class _DicomContext(ssl.SSLContext):
     policy: TlsPolicy
     vouched: set[bytes]  # SHA-256 of the peers a CA was found to vouch for
+    chains: dict[bytes, tuple[str, ...]]  # SHA-256 of a verified peer -> of the CAs above it
     sslsocket_class = DicomTlsSocket
     sslobject_class = DicomTlsObject
 
@@ -265,6 +269,23 @@ def _has_authority(connection: _Identifying, policy: TlsPolicy, digest: bytes) -
         return False
     vouched.add(digest)
     return True
+
+
+def _authorities(connection: _Identifying) -> tuple[str, ...]:
+    """Return the SHA-256 digests (hexadecimal) of the CAs in the peer's verified chain, nearest first.
+
+    Only an acceptor asks: it knows nobody by a host name.
+    """
+    policy: TlsPolicy = connection.context.policy
+    der = connection.getpeercert(True)
+    if policy.role is Role.REQUESTOR or policy.peer_check is PeerCheck.IGNORE or der is None:
+        return ()
+    chains: dict[bytes, tuple[str, ...]] = connection.context.chains
+    digest = hashlib.sha256(der).digest()
+    if connection.session_reused:  # it has no chain, and can only be one of this context's
+        return chains.get(digest, ())
+    chains[digest] = tuple(hashlib.sha256(ca).hexdigest() for ca in _verified_chain(connection)[1:])
+    return chains[digest]
 
 
 def _verified_chain(connection: _Identifying) -> list[bytes]:

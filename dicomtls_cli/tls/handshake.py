@@ -37,7 +37,8 @@ class TlsFacts(NamedTuple):
 
     `version` and `cipher` are OpenSSL's names. `certificate` is the peer's (DER), None if it showed none;
     `subject` is its subject, "" where the certificate was not looked at.
-    `identified_by` is `pin`, `name`, `ca` or `chain`, "" if the peer was not identified.
+    `identified_by` is `pin`, `name`, `ca` or `chain`, "" if the peer was not identified. `vouched_by` are the
+    SHA-256 digests (hexadecimal) of the CAs in its verified chain, nearest first; empty for a requestor.
     """
 
     version: str
@@ -46,6 +47,7 @@ class TlsFacts(NamedTuple):
     subject: str
     identified_by: str
     certificate_requested: bool
+    vouched_by: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -87,6 +89,7 @@ def handshake(sock: ssl.SSLSocket, deadline: float) -> TlsFacts:
         subject=subject_text(known) if known else "",
         identified_by=getattr(sock, "identified_by", ""),
         certificate_requested=seen.certificate_requested,
+        vouched_by=getattr(sock, "vouched_by", ()),
     )
     # Past the handshake the callback would be called for every record: a bare context has none.
     sock.context = _bare_context(server_side=bool(sock.server_side))

@@ -21,7 +21,11 @@ _SHORT_NAMES = {  # RFC 4514 section 3
     "organizationName": "O",
     "organizationalUnitName": "OU",
     "countryName": "C",
+    "streetAddress": "STREET",
+    "domainComponent": "DC",
+    "userId": "UID",
 }
+_SPECIAL = re.compile(r'[\\"+,;<>]|^[ #]| \Z')  # RFC 4514 section 2.4
 
 
 def host_matches(host: str, certificate: Mapping[str, Any]) -> bool:
@@ -47,11 +51,14 @@ def named_hosts(certificate: Mapping[str, Any]) -> list[str]:
 def subject_text(certificate: Mapping[str, Any]) -> str:
     """Return the subject of `certificate` as RFC 4514 writes it, the most specific name first."""
     names = [
-        f"{_SHORT_NAMES.get(key, key)}={value}"
+        "+".join(f"{_SHORT_NAMES.get(key, key)}={_escaped(value)}" for key, value in relative_name)
         for relative_name in certificate.get("subject", ())
-        for key, value in relative_name
     ]
     return ",".join(reversed(names)) or "(no subject)"
+
+
+def _escaped(value: str) -> str:
+    return _SPECIAL.sub(lambda found: f"\\{found[0]}", value).replace("\0", r"\00")
 
 
 def is_address(host: str) -> bool:

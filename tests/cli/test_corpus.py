@@ -153,7 +153,7 @@ def test_hints_name_what_there_is(name: str) -> None:
 LATER = {
     "echoscu": "--repeat",
     "storescu": "+sp --scan-pattern",
-    "storescp": "-ac --access-full +ac --access-control --refuse --reject --sleep-after --sleep-during "
+    "storescp": "--refuse --reject --sleep-after --sleep-during "
     "--abort-after --abort-during -ss --sort-conc-studies -su --sort-on-study-uid -sp "
     "--sort-on-patientname -uf --default-filenames +uf --unique-filenames -tn --timenames "
     "-fe --filename-extension -xcr --exec-on-reception -xcs --exec-on-eostudy -tos --eostudy-timeout "

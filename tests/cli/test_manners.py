@@ -14,7 +14,7 @@ from dicomtls_cli import TlsOptions, tls_context
 from dicomtls_cli.errors import UsageError
 from tests.conftest import Pki
 from tests.support import cli
-from tests.support.scripted import Scripted, listening
+from tests.support.scripted import Scripted, listening_at_once
 
 EMPTY = [
     ["echoscu", "h", "--trust", ""],
@@ -105,10 +105,10 @@ def test_ctrl_c_does_not_wait_for_silent_peers() -> None:
         arrived.append(peer)
         if len(arrived) == 2:
             process.send_signal(signal.SIGINT)
-        peer.finish()
+        peer.expect_end()
 
     arrived: list[Scripted] = []
-    with listening(silent, silent) as port:
+    with listening_at_once(2, silent) as port:
         process = subprocess.Popen(
             [sys.executable, "-m", "dicomtls_cli", "echoscu", "--no-tls", *[f"127.0.0.1:{port}"] * 2, "-ta", "3600"],
             env=cli.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -22,7 +22,7 @@ from dicomtls_cli.errors import OutputError
 from dicomtls_cli.services.images import IMAGES_PER_SERIES, GeneratedImages, write_test_images
 from dicomtls_cli.services.scan import Instance, read_instance
 from tests.support import cli
-from tests.support.scripted import ABORT, LIMIT, Scripted, listening, p_data, pdv
+from tests.support.scripted import LIMIT, Scripted, listening, p_data, pdv
 from tests.support.server import serving
 
 UID = re.compile(r"2\.25\.[1-9]\d{38}")
@@ -182,10 +182,11 @@ def test_halt_makes_no_more_of_them(temporary: Path) -> None:
 def test_ctrl_c_leaves_nothing_behind(temporary: Path) -> None:
     def script(peer: Scripted) -> None:
         peer.accept()
-        peer.expect_message()
+        context_id, command, _ = peer.expect_message()
         assert len(list(temporary.iterdir())) == 1
         process.send_signal(signal.SIGINT)
-        peer.expect(ABORT)
+        peer.send(p_data(pdv(context_id, encode(response(decode(command), 0)), command=True)))
+        peer.release()
 
     with listening(script) as port:
         process = subprocess.Popen(

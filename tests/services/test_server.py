@@ -24,6 +24,7 @@ from dicomtls_cli.services.storage import Storage
 from dicomtls_cli.tls.policy import Role
 from dicomtls_cli.upperlayer.codec import encode
 from tests.support.objects import data_set, write
+from tests.support.receiver import until_nobody_listens
 from tests.support.scripted import (
     CT,
     IMPLICIT,
@@ -212,16 +213,17 @@ def test_when_too_many_wait_the_oldest_goes(monkeypatch) -> None:
             client.close()
 
 
-def test_when_too_many_are_half_way_the_oldest_goes() -> None:
-    """They have sent a byte each, and so hold a thread and a slot."""
+def test_when_too_many_are_half_way_the_oldest_goes(monkeypatch) -> None:
+    """They have sent a byte each, and so hold a thread."""
+    monkeypatch.setattr(module, "_UNFINISHED", 2)
     events = Events()
-    with serving(None, events, timeouts=PATIENT, max_associations=2) as server:
+    with serving(None, events, timeouts=PATIENT) as server:
         half_way = [Client(server.port) for _ in range(2)]
         for client in half_way:
             client.send(b"\x01")
         assert echoes_once_both_are_in(server)
         half_way[0].expect_end()
-        assert events.wait_for(Refused).error.exit_code == ExitCode.ABORTED
+        assert events.wait_for(Refused).error.slug == "peer.silent"
         for client in half_way:
             client.close()
 
@@ -344,9 +346,11 @@ def test_no_more_threads_costs_one_connection(monkeypatch) -> None:
 
 
 @contextmanager
-def running(output: Path, events: Events) -> Iterator[tuple[StorageServer, threading.Thread]]:
+def running(
+    output: Path, events: Events, grace: float = 10.0
+) -> Iterator[tuple[StorageServer, threading.Thread]]:
     """Run a server whose end the test brings about."""
-    server = StorageServer(ServerOptions(port=0, hosts=("127.0.0.1",), output=output), events)
+    server = StorageServer(ServerOptions(port=0, hosts=("127.0.0.1",), output=output, grace=grace), events)
     server.start()
     runner = threading.Thread(target=server.run)
     runner.start()
@@ -362,7 +366,7 @@ def test_a_stop_lets_a_transfer_in_flight_finish_and_lets_nobody_in(tmp_path) ->
         with Client(port).associate() as client:
             rest = client.begin_store()
             server.stop()
-            wait_until_nobody_listens(port)
+            until_nobody_listens(port)
             assert client.end_store(rest).status == 0
             assert client.store(2, "1.2.4").status == 0
             assert runner.is_alive()
@@ -371,27 +375,17 @@ def test_a_stop_lets_a_transfer_in_flight_finish_and_lets_nobody_in(tmp_path) ->
     assert events.wait_for(Closed).error is None
 
 
-def wait_until_nobody_listens(port: int) -> None:
-    never = threading.Event()
-    for _ in range(1000):
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except ConnectionError:
-            return
-        never.wait(0.01)
-    raise AssertionError("it still listens")
-
-
-def test_a_stop_does_not_wait_longer_than_its_grace_time(tmp_path, monkeypatch) -> None:
+def test_a_stop_does_not_wait_longer_than_its_grace_time(tmp_path) -> None:
     """The transfer is still in the middle when the server has ended, and nothing of it is left."""
-    monkeypatch.setattr(module, "_GRACE", 0.2)
     events = Events()
-    with running(tmp_path, events) as (server, runner), Client(server.port).associate() as client:
+    with running(tmp_path, events, 0.2) as (server, runner), Client(server.port).associate() as client:
         client.begin_store()
         server.stop()
         runner.join(LIMIT)
         assert not runner.is_alive()
-        assert events.wait_for(Closed).error is not None
+        error = events.wait_for(Closed).error
+        assert error is not None
+        assert error.slug == "association.stopped"
         assert files(tmp_path) == []
 
 
@@ -494,9 +488,8 @@ def test_a_server_that_cannot_start_leaves_no_folder(tmp_path) -> None:
 
 def test_a_stop_does_not_wait_for_an_association_that_only_stays_open(tmp_path, monkeypatch) -> None:
     """Neither for it nor for a handshake that does not go on: both still stand when the server has ended."""
-    monkeypatch.setattr(module, "_GRACE", 10 * LIMIT)
     monkeypatch.setattr(module, "_IDLE", 0.1)
-    with running(tmp_path, Events()) as (server, runner), Client(server.port).associate():
+    with running(tmp_path, Events(), 10 * LIMIT) as (server, runner), Client(server.port).associate():
         server.stop()
         runner.join(LIMIT)
         assert not runner.is_alive()

@@ -412,6 +412,50 @@ def test_asyncio_gets_the_check_too(zoo: Zoo) -> None:
     assert (at_server, at_client) == (b"", b"")
 
 
+# ---------------------------------------------------------------------- who vouches
+
+
+@pytest.mark.parametrize(
+    ("animal", "trusted", "choices", "expected"),
+    [
+        ("self", "self ca", {}, ""),
+        ("leaf", "self ca", {}, "ca"),
+        ("leaf", "self ca", {"peer_check": PeerCheck.VERIFY}, "ca"),
+        ("leaf", "self ca", {"peer_check": PeerCheck.IGNORE}, ""),
+        ("deep", "self intermediate", {}, "intermediate"),
+        ("child", "openssl", {"identity": Identity.NONE}, "openssl"),
+    ],
+)
+@pytest.mark.parametrize("version", [TLS12, TLS13], ids=["TLS1.2", "TLS1.3"])
+def test_the_acceptor_knows_the_cas_of_the_verified_chain(
+    animal: str, trusted: str, choices: dict[str, object], expected: str, version: ssl.TLSVersion, zoo: Zoo
+) -> None:
+    ours = server_context(
+        TlsPolicy(Role.ACCEPTOR, key_pair(zoo["own"]), trust(*zoo.all(trusted)), **choices)  # type: ignore[arg-type]
+    )
+    theirs = plain_context(Role.REQUESTOR, key_pair(zoo[animal]), version)
+    _, accepted = connect(theirs, ours)
+    assert accepted.done
+    assert accepted.tls.vouched_by == tuple(zoo[name].fingerprint for name in expected.split())  # type: ignore[attr-defined]
+
+
+def test_the_chain_goes_up_to_the_root(zoo: Zoo) -> None:
+    """Also what the peer sends along counts, once a trusted CA vouches for it."""
+    ours = server_context(TlsPolicy(Role.ACCEPTOR, key_pair(zoo["own"]), trust(zoo["ca"])))
+    theirs = plain_context(Role.REQUESTOR, key_pair(zoo["deep"], (zoo["intermediate"], zoo["openssl"])))
+    _, accepted = connect(theirs, ours)
+    assert accepted.tls.vouched_by == (zoo["intermediate"].fingerprint, zoo["ca"].fingerprint)  # type: ignore[attr-defined]
+
+
+def test_a_resumed_session_has_the_cas_of_the_first(zoo: Zoo) -> None:
+    ours = _ours(Role.ACCEPTOR, zoo)
+    theirs = plain_context(Role.REQUESTOR, key_pair(zoo["leaf"]), TLS12)
+    first, accepted = connect(theirs, ours)
+    again, resumed = connect(theirs, ours, session=first.tls.session)
+    assert again.tls.session_reused, "the test tests nothing"
+    assert resumed.tls.vouched_by == accepted.tls.vouched_by == (zoo["ca"].fingerprint,)  # type: ignore[attr-defined]
+
+
 # ---------------------------------------------------------------------- session resumption
 
 

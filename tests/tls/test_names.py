@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dicomtls_cli.tls.names import host_matches, is_address, named_hosts
+from dicomtls_cli.tls.names import host_matches, is_address, named_hosts, subject_text
 from dicomtls_cli.tls.policy import Role
 from tests.tls.named import KEY_PEM, Names
 from tests.tls.wire import connect, plain_context, write_pem
@@ -179,3 +181,27 @@ def test_names_for_messages(oracle: Oracle) -> None:
     assert list(listed(Names(("a.b", "*.c.d"), ("127.0.0.1",)))) == ["a.b", "*.c.d", "127.0.0.1"]
     assert list(listed(Names(common="a.b"))) == ["a.b"]
     assert named_hosts({}) == []
+
+
+_NAMES = {
+    "commonName": NameOID.COMMON_NAME,
+    "organizationName": NameOID.ORGANIZATION_NAME,
+    "domainComponent": NameOID.DOMAIN_COMPONENT,
+    "userId": NameOID.USER_ID,
+    "streetAddress": NameOID.STREET_ADDRESS,
+}
+_VALUES = st.text(st.sampled_from('ab ,+="\\<>;#\0é\n'), min_size=1, max_size=8)
+_RELATIVE = st.dictionaries(st.sampled_from(sorted(_NAMES)), _VALUES, min_size=1, max_size=2)
+
+
+@given(st.lists(_RELATIVE, min_size=1, max_size=4))
+def test_a_subject_is_written_as_rfc_4514_says(parts: list[dict[str, str]]) -> None:
+    """Nobody can write a comma into a name and pass for somebody of two names."""
+    name = x509.Name(
+        x509.RelativeDistinguishedName(
+            [x509.NameAttribute(_NAMES[key], value) for key, value in part.items()]
+        )
+        for part in parts
+    )
+    decoded = {"subject": tuple(tuple(part.items()) for part in parts)}  # as `getpeercert` has it
+    assert subject_text(decoded) == name.rfc4514_string()

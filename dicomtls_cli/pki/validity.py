@@ -1,0 +1,63 @@
+"""Which certificates are out of date, or soon will be: told before a peer notices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from dicomtls_cli.errors import printable
+from dicomtls_cli.pki.bundle import BundledCertificate, describe
+from dicomtls_cli.pki.load import read_certificate_files
+
+_SOON = timedelta(days=30)
+_SHOWN = 3  # of the trusted certificates
+
+
+class Validity(NamedTuple):
+    """The certificates that are in use: our own (of the file `path`) with its chain, and the trusted ones."""
+
+    path: Path
+    own: tuple[BundledCertificate, ...]
+    trusted: tuple[BundledCertificate, ...]
+
+    def warnings(self, now: datetime | None = None) -> Iterator[str]:
+        """Yield what is wrong with their dates at `now` (aware; the present unless given), in sentences.
+
+        Each of our own has one, the trusted ones have one together.
+        """
+        instant = now or datetime.now(UTC)
+        for one in self.own:
+            if fault := _fault(one, instant):
+                yield f"our certificate `{self.path}` ({_name(one)}) {fault}"
+        faults = [f"{_name(one)} {fault}" for one in self.trusted if (fault := _fault(one, instant))]
+        if faults:
+            more = f", and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+            yield f"peers with these certificates are refused outside their dates: {', '.join(faults[:_SHOWN])}{more}"
+
+
+def read_validity(cert: Path, trust: Sequence[Path]) -> Validity:
+    """Read the certificates of the file `cert` and of the trust files; raise `InputError` where that fails."""
+    own, *_ = read_certificate_files([cert])
+    trusted = [der for file in read_certificate_files(trust) for der in file.certificates]
+    return Validity(cert, _described(own.certificates), _described(dict.fromkeys(trusted)))
+
+
+def _described(certificates: Iterable[bytes]) -> tuple[BundledCertificate, ...]:
+    return tuple(describe(der) for der in certificates)
+
+
+def _fault(one: BundledCertificate, now: datetime) -> str:
+    if one.not_before is None or one.not_after is None:
+        return ""  # what cannot be read is for OpenSSL to judge
+    if now < one.not_before:
+        return f"is not valid before {one.not_before:%Y-%m-%d %H:%M} UTC"
+    if now > one.not_after:
+        return f"expired on {one.not_after:%Y-%m-%d}"
+    left = one.not_after - now
+    return f"expires on {one.not_after:%Y-%m-%d}, in {left.days} days" if left < _SOON else ""
+
+
+def _name(one: BundledCertificate) -> str:
+    return printable(one.subject or "unreadable subject", 100)
