@@ -16,11 +16,11 @@ import click
 
 from dicomtls_cli.cli.dialects import STORESCP
 from dicomtls_cli.cli.options import Link, association_options, output_options, tls_options
-from dicomtls_cli.cli.terminal import Terminal, error_record
+from dicomtls_cli.cli.terminal import Terminal
 from dicomtls_cli.cli.values import FILE, LISTENING_PORT, PLAIN_PORT, TLS_PORT, parse_bind, parse_port
 from dicomtls_cli.cli.words import StrictCommand
 from dicomtls_cli.dimse.status import words as status_words
-from dicomtls_cli.errors import ExitCode, OutputError, UsageError, printable
+from dicomtls_cli.errors import ExitCode, OutputError, UsageError, error_record, printable
 from dicomtls_cli.pki.files import NewFile, write_files
 from dicomtls_cli.services.events import Client, Closed, Event, Opened, Received, Refused
 from dicomtls_cli.services.peer import TlsOptions, tls_context
