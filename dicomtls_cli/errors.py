@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 
 class ExitCode(IntEnum):
@@ -59,6 +60,11 @@ class DicomTlsError(Exception):
         if exit_code is not None:
             self.exit_code = exit_code
         super().__init__(self.message)
+
+
+def error_record(error: DicomTlsError) -> dict[str, Any]:
+    """Return `error` as JSON output and reports have it."""
+    return {"code": error.slug, "exit": int(error.exit_code), "message": error.message, "hint": error.hint}
 
 
 class UsageError(DicomTlsError):

@@ -15,6 +15,7 @@ import pytest
 import dicomtls_cli
 from tests.conftest import Pki
 from tests.support import cli
+from tests.support.objects import write
 
 PACKAGE = Path(dicomtls_cli.__file__).parent
 ROOT = "dicomtls_cli"
@@ -310,6 +311,13 @@ def test_a_successful_echo_loads_nothing_heavy(scp: cli.Receiver, pki: Pki) -> N
     assert "opened" in [event["event"] for event in scp.events()]
 
 
+def test_a_successful_store_loads_nothing_heavy(scp: cli.Receiver, pki: Pki, tmp_path: Path) -> None:
+    """Nor does its report; what a bar or a dry run needs is for those who want it."""
+    write(tmp_path / "a.dcm")
+    line = ["storescu", "localhost", scp.port, "a.dcm", *pki.scu_options, "--report", "r"]
+    assert not _loaded_by(*line) & HEAVY
+
+
 def test_a_heavy_package_would_be_seen() -> None:
-    """`gencert` needs `cryptography`: the listing that the two tests above rely on shows it."""
+    """`gencert` needs `cryptography`: the listing that the tests above rely on shows it."""
     assert "cryptography" in _loaded_by("gencert", "me")

@@ -159,7 +159,8 @@ STORESCU = Dialect(
             ),
             "+cl --compression-level": Refused("data sets are not compressed anew", "leave it out"),
             "+rn --rename": Refused(
-                "files that were read are never renamed", "leave it out; `--json` tells what became of each"
+                "files that were read are never renamed",
+                "leave it out; `--report FILE` tells what became of each",
             ),
             "-xf --config-file": Refused(
                 "association profiles are not read: the files decide", "leave it out"

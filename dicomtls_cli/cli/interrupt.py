@@ -12,7 +12,8 @@ from types import FrameType
 from dicomtls_cli.errors import ExitCode
 
 _CODES = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.KILLED}
-_NOTE = b"\ninterrupted: what is on its way is finished; once more ends it at once\n"
+_NOTE = b"interrupted: what is on its way is finished; once more ends it at once\n"
+_ERASE = b"\r\x1b[K"  # the line with the terminal's ^C, and the progress in it
 
 
 class Interruption:
@@ -38,7 +39,9 @@ class Interruption:
         if not (is_first and self._is_armed):
             raise KeyboardInterrupt
         with contextlib.suppress(OSError):
-            os.write(2, _NOTE)  # print() may be under way in the very code that was interrupted
+            os.write(
+                2, (_ERASE if os.isatty(2) else b"") + _NOTE
+            )  # print() may be under way in the very code that was interrupted
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import click
 from dicomtls_cli.cli.association import Link, association_options
 from dicomtls_cli.cli.dialects import STORESCP
 from dicomtls_cli.cli.options import output_options
-from dicomtls_cli.cli.terminal import Terminal, error_record
+from dicomtls_cli.cli.terminal import Terminal
 from dicomtls_cli.cli.tls import tls_options
 from dicomtls_cli.cli.values import (
     AE_TITLE,
@@ -30,7 +30,7 @@ from dicomtls_cli.cli.values import (
 )
 from dicomtls_cli.cli.words import StrictCommand
 from dicomtls_cli.dimse.status import words as status_words
-from dicomtls_cli.errors import OutputError, UsageError, printable
+from dicomtls_cli.errors import OutputError, UsageError, error_record, printable
 from dicomtls_cli.pki.files import NewFile, write_files
 from dicomtls_cli.services.admission import Admission
 from dicomtls_cli.services.events import Client, Closed, Event, Opened, Received, Refused

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import chain, takewhile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,20 +12,24 @@ from dicomtls_cli.cli.association import Link, association_options
 from dicomtls_cli.cli.dialects import STORESCU
 from dicomtls_cli.cli.interrupt import interruptible
 from dicomtls_cli.cli.options import Switch, output_options
+from dicomtls_cli.cli.plan import tell_plan
 from dicomtls_cli.cli.requestor import connect_option, make_requestor, refuse_pem_files, report_echo
-from dicomtls_cli.cli.terminal import Terminal, error_record
+from dicomtls_cli.cli.tally import Tally
+from dicomtls_cli.cli.terminal import Terminal
 from dicomtls_cli.cli.tls import tls_options
-from dicomtls_cli.cli.values import AE_TITLE, not_empty, parse_peer, take_peer
+from dicomtls_cli.cli.values import AE_TITLE, FILE, not_empty, parse_peer, take_peer
 from dicomtls_cli.cli.words import StrictCommand
 from dicomtls_cli.dimse.command import Priority
-from dicomtls_cli.dimse.status import words as status_words
-from dicomtls_cli.errors import DicomTlsError, ExitCode, InputError, UsageError
+from dicomtls_cli.errors import UsageError
 from dicomtls_cli.services.echo import echo
 from dicomtls_cli.services.images import GeneratedImages
 from dicomtls_cli.services.peer import Peer, Requestor, TlsOptions
-from dicomtls_cli.services.scan import Instance, Skipped, scan
-from dicomtls_cli.services.send import Outcome, Wishes, send
+from dicomtls_cli.services.scan import scan
+from dicomtls_cli.services.send import Wishes, send
 from dicomtls_cli.tls.policy import Role
+
+if TYPE_CHECKING:
+    from dicomtls_cli.services.report import Report, StoredBefore
 
 PRIORITY = Switch("priority", {("--prior-high",): "high", ("--prior-low",): "low"})
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
@@ -48,6 +49,17 @@ _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 )
 @click.option("--halt", is_flag=True, help="Stop at the first failure [go on with the rest].")
 @click.option("--fail-on-warning", is_flag=True, help="Count a warning status as a failure.")
+@click.option(
+    "--report",
+    type=FILE,
+    help="Write there what becomes of each instance, a JSON line each (docs/report.md).",
+)
+@click.option(
+    "--resume",
+    type=FILE,
+    help="Leave out what this report says is stored; may be the --report to go on with.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be sent; connect to nobody, write nothing.")
 @click.option("--priority", type=click.Choice(list(_PRIORITIES)), help="DIMSE priority [medium].")
 @PRIORITY.flags
 @click.option("--jobs", type=click.IntRange(1, 64), default=1, help="Associations that send at once [1].")
@@ -82,6 +94,9 @@ def storescu(
     no_recurse: bool,
     halt: bool,
     fail_on_warning: bool,
+    report: Path | None,
+    resume: Path | None,
+    dry_run: bool,
     jobs: int,
     window: int,
     not_async: bool,
@@ -112,31 +127,54 @@ def storescu(
     peer, paths = _peer_and_paths(words, connect, aec, tls is not None, generate)
     if not paths and generate is None:
         return _verify(peer, make_requestor(link, tls), terminal)
-    requestor = make_requestor(link, tls)
-    tally = _Tally(terminal, peer, fail_on_warning)
     wishes = Wishes(_PRIORITIES[PRIORITY.take(priority) or "medium"], halt, 1 if not_async else window, retry)
-    with GeneratedImages(generate or 0) as images, interruptible() as interruption:
-        found = chain(
-            tally.instances(scan(paths, recurse=not no_recurse), halt=halt),
-            takewhile(lambda _: not (halt and tally.failed), images),
-        )
-        tally.wanted += generate or 0
-        sending = send(
+    found = scan(paths, recurse=not no_recurse)
+    if dry_run:
+        if generate is not None:
+            raise UsageError(
+                "`--generate` makes images to send them, and `--dry-run` sends nothing",
+                "leave out one of them",
+                slug="usage.contradiction",
+            )
+        return tell_plan(terminal, peer, found, report, resume)
+    requestor = make_requestor(link, tls)
+    written, before = _open_reports(report, resume, peer)
+    with (
+        GeneratedImages(generate or 0) as images,
+        interruptible() as interruption,
+        Tally(
+            terminal, peer, fail_on_warning=fail_on_warning, halt=halt, report=written, before=before
+        ) as tally,
+    ):
+        made = takewhile(lambda _: not (halt and tally.failed), images)
+        instances = tally.instances(chain(found, made))
+        outcomes = send(
             peer,
-            found,
+            instances,
             requestor,
             wishes,
             jobs=jobs,
             ending=interruption.ending,
             on_connected=interruption.arm,
         )
-        for outcome in sending:
+        for outcome in outcomes:
             tally.add(outcome)
             images.discard(outcome.instance)
+        tally.leave(images.left)
         if not interruption.code:
-            for _ in found:  # what --halt left: it is counted
+            for _ in instances:  # what --halt left: it is counted
                 pass
     return tally.finish(interruption.code)
+
+
+def _open_reports(
+    report: Path | None, resume: Path | None, peer: Peer
+) -> tuple[Report | None, StoredBefore | None]:
+    if report is None and resume is None:
+        return None, None
+    from dicomtls_cli.services.report import open_reports
+
+    return open_reports(report, resume, peer)
 
 
 def _peer_and_paths(
@@ -177,107 +215,3 @@ def _verify(peer: Peer, requestor: Requestor, terminal: Terminal) -> int:
         raise _no_path(peer)
     terminal.note(f"nothing to send is named: a C-ECHO verifies `{peer}`, as dcm4che's storescu does")
     return report_echo(terminal, echo(peer, requestor))
-
-
-@dataclass
-class _Tally:
-    """What became of everything so far: printed as it comes, summed up at the end."""
-
-    terminal: Terminal
-    peer: Peer
-    fail_on_warning: bool
-    counts: Counter[str] = field(default_factory=Counter)
-    failed: list[DicomTlsError] = field(default_factory=list)
-    passed_over: int = 0
-    wanted: int = 0
-    tried: int = 0
-
-    def instances(self, found: Iterable[Instance | Skipped], *, halt: bool) -> Iterator[Instance]:
-        """Yield and count what can be sent; report what cannot; with `halt` nothing is sent after that."""
-        for item in found:
-            if isinstance(item, Skipped):
-                self.skip(item)
-            else:
-                self.wanted += 1
-                if not (halt and self.failed):
-                    yield item
-
-    def skip(self, skipped: Skipped) -> None:
-        if not skipped.expected:
-            self.passed_over += 1
-            return
-        self._fail(skipped.error, {"path": str(skipped.path)})
-
-    def add(self, outcome: Outcome) -> None:
-        self.tried += 1
-        instance = outcome.instance
-        if instance.remark:
-            self.terminal.warning(f"`{instance.path}`: {instance.remark}")
-        record = {
-            "path": str(instance.path),
-            "sop_class": instance.sop_class,
-            "sop_instance": instance.sop_instance,
-            "transfer_syntax": instance.transfer_syntax,
-            "status": None if outcome.status is None else f"{outcome.status:04X}",
-            "bytes": outcome.length,
-            "seconds": round(outcome.seconds, 6),
-        }
-        if outcome.error is not None:
-            self._fail(outcome.error, record)
-            return
-        self.counts["warned" if outcome.is_warning else "stored"] += 1
-        if outcome.is_warning:
-            assert outcome.status is not None
-            self.terminal.warning(f"`{instance.path}`: stored, with {status_words(outcome.status)}")
-        self.terminal.record({"ok": True, **record})
-
-    def _fail(self, error: DicomTlsError, record: dict[str, Any]) -> None:
-        self.failed.append(error)
-        if self.terminal.as_json:
-            self.terminal.record({"ok": False, **record, "error": error_record(error)})
-        else:
-            self.terminal.error(error)
-
-    def nothing_to_send(self) -> DicomTlsError:
-        looked = _other_files(self.passed_over) if self.passed_over else "nothing was found"
-        return InputError(
-            f"there is no DICOM file to send: {looked}",
-            "name DICOM files, or folders of them",
-            slug="input.nothing-to-send",
-        )
-
-    def finish(self, interrupted: int = 0) -> int:
-        """Sum up and return the exit code, which is `interrupted` where that is not 0."""
-        if not self.wanted and not interrupted:
-            raise self.nothing_to_send()
-        stored, warned, failed = self.counts["stored"], self.counts["warned"], len(self.failed)
-        not_tried = self.wanted - self.tried
-        parts = [f"{stored} stored", f"{warned} with a warning", f"{failed} failed"]
-        parts += [f"{not_tried} not tried"] if not_tried else []
-        parts += [_other_files(self.passed_over)] if self.passed_over else []
-        self.terminal.result(f"{self.peer}: {', '.join(parts)}")
-        code = interrupted or self._exit_code(stored + warned)
-        self.terminal.record(
-            {
-                "ok": code == 0,
-                "peer": str(self.peer),
-                "stored": stored,
-                "warned": warned,
-                "failed": failed,
-                "not_tried": not_tried,
-                "passed_over": self.passed_over,
-            }
-        )
-        return code
-
-    def _exit_code(self, arrived: int) -> int:
-        if not self.failed:
-            return int(ExitCode.STATUS) if self.fail_on_warning and self.counts["warned"] else 0
-        if arrived:
-            return int(ExitCode.PARTIAL)
-        codes = {error.exit_code for error in self.failed if error.exit_code != ExitCode.INPUT}
-        return int(codes.pop() if len(codes) == 1 else ExitCode.STATUS if codes else ExitCode.INPUT)
-
-
-def _other_files(count: int) -> str:
-    return f"{count} other file{'' if count == 1 else 's'} passed over"

@@ -6,13 +6,15 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from dicomtls_cli.errors import DicomTlsError, OutputError, printable
+from dicomtls_cli.errors import DicomTlsError, OutputError, error_record, printable
 
 _PREFIXES = {"dicomtls.tls": "T", "dicomtls.pki": "T"}
 _NO_STDOUT = "output.standard-output"
@@ -24,13 +26,15 @@ class Terminal:
     """Where and how much to print.
 
     `verbosity` is -1 (errors only), 0, 1 (what happens, as DCMTK's `-v`) or 2 (A-ASSOCIATE in full).
-    Under `as_json` stdout holds JSON lines and nothing else.
+    Under `as_json` stdout holds JSON lines and nothing else. What is printed on stderr is printed inside
+    `aside()`: whoever draws there takes the drawing away meanwhile.
     """
 
     verbosity: int = 0
     as_json: bool = False
     color: bool | None = None
     log_file: Path | None = None
+    aside: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
 
     def start(self, notes: list[str]) -> None:
         """Connect the library's log to this terminal and, if wanted, to a file; tell the `notes` at -v.
@@ -44,7 +48,7 @@ class Terminal:
         level = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}.get(self.verbosity, logging.DEBUG)
         log.addHandler(_ToStderr(level, self))
         if self.log_file is not None:
-            log.addHandler(_log_file_handler(self.log_file, min(level, logging.INFO)))
+            log.addHandler(_log_file_handler(self.log_file, min(level, logging.INFO), self))
         log.setLevel(min(handler.level for handler in log.handlers))
         for note in notes:
             log.info("%s", note)
@@ -67,27 +71,27 @@ class Terminal:
     def note(self, text: str) -> None:
         """Say something on stderr that people may want to know."""
         if self.verbosity >= 0:
-            _to_stderr(_lines(text), self.color)
+            self._say(_lines(text))
 
     def warning(self, text: str) -> None:
         """Warn on stderr."""
         if self.verbosity >= 0:
-            _to_stderr(f"{click.style('warning:', fg='yellow')} {printable(text)}", self.color)
+            self._say(f"{click.style('warning:', fg='yellow')} {printable(text)}")
 
     def error(self, error: DicomTlsError) -> None:
         """Report one failure of several, without ending the command."""
-        report_error(error, as_json=self.as_json, color=self.color)
+        with self.aside():
+            report_error(error, as_json=self.as_json, color=self.color)
+
+    def _say(self, text: str) -> None:
+        with self.aside():
+            _to_stderr(text, self.color)
 
 
 def _json(record: dict[str, Any]) -> str:
     import json
 
     return json.dumps(record, ensure_ascii=True)
-
-
-def error_record(error: DicomTlsError) -> dict[str, Any]:
-    """Return `error` as JSON output has it."""
-    return {"code": error.slug, "exit": int(error.exit_code), "message": error.message, "hint": error.hint}
 
 
 def report_error(error: DicomTlsError, *, as_json: bool, color: bool | None = None) -> None:
@@ -144,9 +148,10 @@ class _ToStderr(logging.Handler):
         if record.levelno == logging.WARNING:
             self._terminal.warning(record.getMessage())
             return
-        _to_stderr(f"{_prefix(record)}: {printable(record.getMessage())}")
-        if record.exc_info and self._terminal.verbosity > 1:
-            _to_stderr(logging.Formatter().formatException(record.exc_info))
+        with self._terminal.aside():
+            _to_stderr(f"{_prefix(record)}: {printable(record.getMessage())}")
+            if record.exc_info and self._terminal.verbosity > 1:
+                _to_stderr(logging.Formatter().formatException(record.exc_info))
 
 
 class _Lines(logging.Formatter):
@@ -163,8 +168,9 @@ def _prefix(record: logging.LogRecord) -> str:
 class _LogFile(logging.FileHandler):
     """A log file that may stop taking lines (a full disk) without stopping what it tells of."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, terminal: Terminal) -> None:
         super().__init__(path, encoding="utf-8")
+        self._terminal = terminal
         self._told = False
 
     def handleError(self, _record: logging.LogRecord) -> None:
@@ -172,12 +178,13 @@ class _LogFile(logging.FileHandler):
         if not self._told:
             self._told = True
             why = sys.exc_info()[1]
-            _to_stderr(f"warning: the log file `{printable(self.baseFilename)}` takes no more: {why}")
+            with self._terminal.aside():
+                _to_stderr(f"warning: the log file `{printable(self.baseFilename)}` takes no more: {why}")
 
 
-def _log_file_handler(path: Path, level: int) -> logging.Handler:
+def _log_file_handler(path: Path, level: int, terminal: Terminal) -> logging.Handler:
     try:
-        handler = _LogFile(path)
+        handler = _LogFile(path, terminal)
     except OSError as error:
         raise OutputError(
             f"cannot write the log file `{path}`: {error.strerror}",
@@ -187,6 +194,28 @@ def _log_file_handler(path: Path, level: int) -> logging.Handler:
     handler.setLevel(level)
     handler.setFormatter(_Lines())
     return handler
+
+
+def counted(count: int, what: str) -> str:
+    """Return how many there are of something whose plural ends in s: `1,200 files`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def size_words(count: int | float) -> str:
+    """Return a number of bytes as people read it, in powers of 1000: `1.2 GB`."""
+    if count < 1000:
+        return counted(round(count), "byte")
+    for unit in ("kB", "MB", "GB"):
+        count /= 1000
+        if count < 999.95:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1000:,.1f} TB"
+
+
+def time_words(seconds: float) -> str:
+    """Return a time as people read it, `0:01:23`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def is_interactive() -> bool:

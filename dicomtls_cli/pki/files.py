@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from dicomtls_cli.errors import InputError, OutputError
 
@@ -39,8 +39,25 @@ def read_capped(path: Path, what: str, *, limit: int = READ_LIMIT) -> bytes:
     """Return the content of the regular file `path`, at most `limit` bytes.
 
     `what` is the file's part in the sentence ("certificate", "trusted certificates"). Raises `InputError`
-    for what is missing, unreadable, a directory, not a regular file or too large. Never waits: a FIFO or a
-    device is refused before it is read.
+    as `open_regular` does, and for what is too large.
+    """
+    with open_regular(path, what) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise InputError(
+            f"the {what} file `{path}` has more than {limit} bytes",
+            "check that it is the file you mean",
+            slug="file.too-large",
+        )
+    return data
+
+
+@contextmanager
+def open_regular(path: Path, what: str) -> Iterator[BinaryIO]:
+    """Open the regular file `path` for reading; `what` is its part in the sentence.
+
+    Raises `InputError` for what is missing, unreadable, a directory or not a regular file, also where it
+    turns out to be unreadable later. Never waits: a FIFO or a device is refused before it is read.
     """
     shown = f"the {what} file `{path}`"
     try:
@@ -49,7 +66,7 @@ def read_capped(path: Path, what: str, *, limit: int = READ_LIMIT) -> bytes:
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         with os.fdopen(os.open(path, flags), "rb") as file:
             _check_readable_kind(os.fstat(file.fileno()).st_mode, path, shown)
-            data = file.read(limit + 1)
+            yield file
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"{shown} does not exist", f"look for it from the directory `{_here()}`", slug="file.missing"
@@ -61,13 +78,6 @@ def read_capped(path: Path, what: str, *, limit: int = READ_LIMIT) -> bytes:
             f"check it with `ls -l {shlex.quote(str(path))}`",
             slug="file.unreadable",
         ) from None
-    if len(data) > limit:
-        raise InputError(
-            f"{shown} has more than {limit} bytes",
-            "check that it is the file you mean",
-            slug="file.too-large",
-        )
-    return data
 
 
 def _here() -> str:

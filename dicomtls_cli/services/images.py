@@ -41,12 +41,13 @@ class GeneratedImages:
     """
 
     def __init__(self, count: int) -> None:
-        self._count = count
+        self.left = count
+        """How many were not asked for yet."""
         self._temporary: TemporaryDirectory[str] | None = None
         self._folder: Path | None = None
 
     def __enter__(self) -> Self:
-        if self._count:
+        if self.left:
             from tempfile import TemporaryDirectory
 
             try:
@@ -63,7 +64,10 @@ class GeneratedImages:
             self._temporary.cleanup()
 
     def __iter__(self) -> Iterator[Instance]:
-        return iter(()) if self._folder is None else _write(self._folder, self._count)
+        if self._folder is not None:
+            for image in _write(self._folder, self.left):
+                self.left -= 1
+                yield image
 
     def discard(self, instance: Instance) -> None:
         """Remove the file of `instance`, if it is one of these images."""

@@ -23,6 +23,8 @@ EMPTY = [
     ["echoscu", "h", "--pin", "", "--trust", "t.crt"],
     ["echoscu", "h", "--cert", "", "--key", "k"],
     ["storescu", "h", "104", ""],
+    ["storescu", "h", "104", "f", "--report", ""],
+    ["storescu", "h", "104", "f", "--resume", ""],
     ["storescp", "--output", "", "--no-tls"],
     ["storescp", "--ready-file", "", "--no-tls"],
     ["bundle", "", "-o", "out.crt"],
