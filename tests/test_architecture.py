@@ -43,12 +43,12 @@ BETWEEN_SIBLINGS = {("dimse", "upperlayer.header")}
 
 THIRD_PARTY = {
     "cli": {"click", "rich"},
-    "services": {"pydicom", "pynetdicom"},
+    "services": {"numpy", "pydicom", "pynetdicom"},
     "dimse": {"pynetdicom"},
     "pki": {"cryptography"},
 }
 _FOR_TYPES = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
-HEAVY = {"pynetdicom", "pydicom", "rich", "cryptography"}
+HEAVY = {"numpy", "pynetdicom", "pydicom", "rich", "cryptography"}
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def end_of(data: memoryview, element: Element, encoding: Encoding) -> int:
     at = element.value_at
     # What is open around `at`: the encoding, and whether items (of a sequence, or fragments) are expected or
     # the elements of one item. A list instead of recursion: a peer chooses how deep this goes.
-    stack = [(_inner(element, encoding), True)]
+    stack = [(encoding_inside(element, encoding), True)]
     while stack:
         if len(stack) > 2 * MAX_NESTING:
             raise HeadError(f"sequences are nested more than {MAX_NESTING} deep at byte {at}")
@@ -140,14 +140,17 @@ def end_of(data: memoryview, element: Element, encoding: Encoding) -> int:
             inner = element_at(data, at, encoding)
             at = inner.value_at
             if inner.length == UNDEFINED:
-                stack.append((_inner(inner, encoding), True))
+                stack.append((encoding_inside(inner, encoding), True))
             else:
                 at += inner.length
     return at
 
 
-def _inner(element: Element, encoding: Encoding) -> Encoding:
-    """Return the encoding inside an element of undefined length: in UN it is implicit VR (PS3.5 6.2.2)."""
+def encoding_inside(element: Element, encoding: Encoding) -> Encoding:
+    """Return the encoding inside an element of undefined length: in UN it is implicit VR (PS3.5 6.2.2).
+
+    Raises HeadError where its VR cannot have an undefined length.
+    """
     if element.vr not in _MAY_BE_UNDEFINED:
         raise HeadError(f"{name_of(element.tag)} has the undefined length that {element.vr!r} cannot have")
     return IMPLICIT_LITTLE if element.vr == b"UN" else encoding
