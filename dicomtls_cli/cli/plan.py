@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from dicomtls_cli.cli.tally import Tally, other_files
 from dicomtls_cli.cli.terminal import Terminal, counted, size_words
 from dicomtls_cli.errors import ExitCode
+from dicomtls_cli.services.agenda import as_stored
 from dicomtls_cli.services.peer import Peer
 from dicomtls_cli.services.plan import Plan, uid_name
 from dicomtls_cli.services.scan import Instance, Skipped
+from dicomtls_cli.services.send import convertible
 
 if TYPE_CHECKING:
     from dicomtls_cli.services.report import StoredBefore
@@ -26,13 +28,17 @@ def tell_plan(
     found: Iterable[Instance | Skipped],
     report: Path | None,
     resume: Path | None,
+    *,
+    transcode: bool,
 ) -> int:
     """Tell which files would be sent to `peer` and in which contexts; return the exit code.
+
+    `transcode` says that contexts for converted instances are proposed too.
 
     Raises InputError where there is nothing to send, and what is wrong with the reports as `open_reports`.
     """
     tally = Tally(terminal, peer, before=_read_reports(report, resume, peer))
-    plan = Plan()
+    plan = Plan(convertible if transcode else as_stored)
     for instance in tally.instances(found):
         logger.info("Would send file: %s", instance.path)
         if terminal.as_json:

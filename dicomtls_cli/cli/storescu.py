@@ -79,6 +79,12 @@ _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
     help="Times to send again what a lost connection left without an answer [0].",
 )
 @click.option(
+    "--transcode",
+    type=click.Choice(["auto", "never"]),
+    default="auto",
+    help="Convert instances whose transfer syntax the peer refuses [auto] (docs/transcoding.md).",
+)
+@click.option(
     "--generate",
     type=click.IntRange(1, 1_000_000),
     metavar="N",
@@ -101,6 +107,7 @@ def storescu(
     window: int,
     not_async: bool,
     retry: int,
+    transcode: str,
     generate: int | None,
     terminal: Terminal,
     tls: TlsOptions | None,
@@ -110,7 +117,8 @@ def storescu(
     """Send the DICOM files at each PATH (files, or folders with all in them) to PEER by C-STORE over TLS.
 
     PEER is `[AET@]host[:port]`, or `host port` as DCMTK writes it; port 2762 unless given (11112 with
-    --no-tls). Each file is proposed and sent exactly as it is stored, over as few associations as possible.
+    --no-tls). Each file is sent exactly as it is stored, or converted where the peer refuses that, over as few
+    associations as possible.
     The exit code is 0 only if every instance was stored. With --generate, PATH may be left out.
 
     \b
@@ -127,7 +135,13 @@ def storescu(
     peer, paths = _peer_and_paths(words, connect, aec, tls is not None, generate)
     if not paths and generate is None:
         return _verify(peer, make_requestor(link, tls), terminal)
-    wishes = Wishes(_PRIORITIES[PRIORITY.take(priority) or "medium"], halt, 1 if not_async else window, retry)
+    wishes = Wishes(
+        _PRIORITIES[PRIORITY.take(priority) or "medium"],
+        halt,
+        1 if not_async else window,
+        retry,
+        transcode == "auto",
+    )
     found = scan(paths, recurse=not no_recurse)
     if dry_run:
         if generate is not None:
@@ -136,7 +150,7 @@ def storescu(
                 "leave out one of them",
                 slug="usage.contradiction",
             )
-        return tell_plan(terminal, peer, found, report, resume)
+        return tell_plan(terminal, peer, found, report, resume, transcode=wishes.transcode)
     requestor = make_requestor(link, tls)
     written, before = _open_reports(report, resume, peer)
     with (

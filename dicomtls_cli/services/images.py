@@ -41,13 +41,13 @@ class GeneratedImages:
     """
 
     def __init__(self, count: int) -> None:
-        self.left = count
+        self._count = self.left = count
         """How many were not asked for yet."""
         self._temporary: TemporaryDirectory[str] | None = None
         self._folder: Path | None = None
 
     def __enter__(self) -> Self:
-        if self.left:
+        if self._count:
             from tempfile import TemporaryDirectory
 
             try:
@@ -65,7 +65,7 @@ class GeneratedImages:
 
     def __iter__(self) -> Iterator[Instance]:
         if self._folder is not None:
-            for image in _write(self._folder, self.left):
+            for image in _write(self._folder, self._count):
                 self.left -= 1
                 yield image
 

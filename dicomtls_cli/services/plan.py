@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+from dicomtls_cli.services.agenda import Kind, as_stored
 from dicomtls_cli.services.scan import Instance
-from dicomtls_cli.upperlayer.negotiation import MOST_CONTEXTS
+from dicomtls_cli.upperlayer.negotiation import MOST_CONTEXTS, Proposal
 
 
 class PlannedContext(NamedTuple):
@@ -18,9 +20,13 @@ class PlannedContext(NamedTuple):
 
 
 class Plan:
-    """The instances that would be sent; they are counted, not kept."""
+    """The instances that would be sent; they are counted, not kept.
 
-    def __init__(self) -> None:
+    `contexts` says which presentation contexts instances of a kind may need.
+    """
+
+    def __init__(self, contexts: Callable[[Kind], tuple[Proposal, ...]] = as_stored) -> None:
+        self._needs = contexts
         self.instances = 0
         self.length = 0
         self._contexts: dict[tuple[str, str], PlannedContext] = {}
@@ -41,8 +47,9 @@ class Plan:
 
     @property
     def associations(self) -> int:
-        """The least number of associations with room for the contexts: 128 in each. PS3.8 section 9.3.2.2."""
-        return -(-len(self._contexts) // MOST_CONTEXTS)
+        """The least number of associations with room for all contexts: 128 in each. PS3.8 section 9.3.2.2."""
+        proposals = {need for kind in self._contexts for need in self._needs(kind)}
+        return -(-len(proposals) // MOST_CONTEXTS)
 
 
 def uid_name(uid: str) -> str:

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
 
 from dicomtls_cli.errors import DicomTlsError
-from dicomtls_cli.services.agenda import Agenda
+from dicomtls_cli.services.agenda import Agenda, Kind, as_stored
 from dicomtls_cli.services.outcome import Outcome, not_sent
 from dicomtls_cli.services.peer import Peer, Requestor
 from dicomtls_cli.services.scan import Instance
 from dicomtls_cli.services.sender import Sender, Wishes
+from dicomtls_cli.services.transcode import fallbacks
+from dicomtls_cli.upperlayer.negotiation import Proposal
 
-__all__ = ["Outcome", "Wishes", "send"]
+__all__ = ["Outcome", "Wishes", "convertible", "send"]
 
 logger = logging.getLogger("dicomtls.association")
 
@@ -33,17 +35,24 @@ def send(
 ) -> Iterator[Outcome]:
     """Send `instances` to `peer` and yield what became of each, in the order that is known.
 
-    Each is proposed exactly as it is stored; more than 128 presentation contexts take further associations.
+    Each is proposed exactly as it is stored and, unless `wishes` forbid it, in what it can be converted to,
+    for a peer that refuses the first; more than 128 presentation contexts take further associations.
     `instances` may still be looked for while the first are sent; `jobs` associations take from them at once.
     After a lost association the rest goes over a new one, unless two in a row stored nothing. Once `ending`
     is set, by whomever, what is on its way is still answered, and the rest not tried and not yielded.
     `on_connected` is called when the first association is open. Leaving early aborts: by then the next
     instance is on its way. Raises DicomTlsError when the very first association does not come about.
     """
-    agenda = Agenda(instances)
+    agenda = Agenda(instances, convertible if wishes.transcode else as_stored)
     ending = ending or threading.Event()
     crew = _Crew(peer, requestor, agenda, wishes, ending, on_connected)
     yield from crew.side_by_side(jobs) if jobs > 1 else crew.alone()
+
+
+def convertible(kind: Kind) -> tuple[Proposal, ...]:
+    """Return the presentation contexts that take instances of `kind` as they are stored, or converted."""
+    others = fallbacks(kind[1])
+    return (*as_stored(kind), (kind[0], others)) if others else as_stored(kind)
 
 
 class _Crew:

@@ -28,6 +28,7 @@ from dicomtls_cli.services.outcome import Outcome, no_context, not_sent, unreada
 from dicomtls_cli.services.peer import Peer, Requestor
 from dicomtls_cli.services.scan import Instance
 from dicomtls_cli.services.syntax import transfer_syntax
+from dicomtls_cli.services.transcode import transcode
 from dicomtls_cli.tls.policy import Role
 from dicomtls_cli.upperlayer.association import Association
 from dicomtls_cli.upperlayer.failures import AssociationRejected
@@ -46,13 +47,14 @@ class Wishes(NamedTuple):
 
     `window` is how many may be on their way at once, where the peer agrees (PS3.7 D.3.3.3); `retries` how
     often an instance is sent again that a lost association left without an answer; `halt` ends with the
-    first failure.
+    first failure; `transcode` lets instances be converted where the peer refuses their own transfer syntax.
     """
 
     priority: Priority = Priority.MEDIUM
     halt: bool = False
     window: int = 1
     retries: int = 0
+    transcode: bool = True
 
 
 class _Way(NamedTuple):
@@ -64,9 +66,9 @@ class _Way(NamedTuple):
 
 
 class _Staged(NamedTuple):
-    """An instance that is laid out on an association: its file, the bytes of its data set, its message id."""
+    """An instance that is laid out on an association: its data set, how many bytes that has, its message id."""
 
-    file: IO[bytes]
+    data: IO[bytes]
     length: int
     message_id: int
 
@@ -308,7 +310,7 @@ class Sender:
         begun = time.monotonic()
         try:
             staged, self._staged = self._staged or self._stage(instance, way), None
-            with staged.file:
+            with staged.data:
                 self._tell_request(instance, staged.message_id)
                 association.transmit()
         except AssociationLost as error:
@@ -326,24 +328,27 @@ class Sender:
             self._outstanding[staged.message_id] = sent
 
     def _stage(self, instance: Instance, way: _Way) -> _Staged:
-        """Open `instance` and lay it out on the association."""
+        """Open or convert `instance` and lay it out on the association."""
         assert self._association is not None
-        file = open(instance.path, "rb", buffering=0)  # noqa: PTH123, SIM115 - half of Path.open's cost; kept open
+        if way.transfer_syntax != instance.transfer_syntax:
+            logger.info("Converting to transfer syntax %s: %s", way.transfer_syntax, instance.path)
+            data, length = transcode(instance, way.transfer_syntax)
+        else:
+            data, length = _data_set(instance)
         try:
-            data, length = _data_set(file, instance)
             self._message_id = next_message_id(self._message_id, self._outstanding)
             request = store_request(
                 self._message_id, instance.sop_class, instance.sop_instance, self._wishes.priority
             )
             self._association.stage(way.context_id, encode(request), data, length)
         except BaseException:
-            file.close()
+            data.close()
             raise
-        return _Staged(file, length, self._message_id)
+        return _Staged(data, length, self._message_id)
 
     def _unstage(self) -> None:
         if self._staged is not None:
-            self._staged.file.close()
+            self._staged.data.close()
             self._staged = None
 
     def _judge(self, sent: _Sent, response: Command) -> Outcome:
@@ -383,27 +388,33 @@ def _may_pass(error: DicomTlsError) -> bool:
     return error.exit_code in (ExitCode.UNREACHABLE, ExitCode.ABORTED)
 
 
-def _data_set(file: IO[bytes], instance: Instance) -> tuple[IO[bytes], int]:
-    """Return where the data set of `instance` is read from, and how many bytes are to be sent.
+def _data_set(instance: Instance) -> tuple[IO[bytes], int]:
+    """Return where the data set of `instance` is read from, exactly as it is stored, and its length in bytes.
 
     Every fragment has to be even (PS3.7 Annex F); a deflated stream of odd length gets one NUL after its
     end (PS3.5 A.5), any other data set of odd length is malformed.
     """
-    about = os.fstat(file.fileno())
-    if about.st_size != instance.size or about.st_mtime_ns != instance.modified:
-        raise InputError(
-            f"`{instance.path}` changed after it was looked at",
-            "send it again once nothing writes to it",
-            slug="input.file-changed",
-        )
-    file.seek(instance.offset)
-    length = instance.size - instance.offset
-    if length % 2 == 0:
-        return file, length
-    if transfer_syntax(instance.transfer_syntax).deflated:
-        return BytesIO(file.read() + b"\0"), length + 1
-    raise InputError(
-        f"`{instance.path}` is a broken DICOM file: its data set has an odd number of bytes",
-        "write it anew from its source",
-        slug="input.odd-length",
-    )
+    file = open(instance.path, "rb", buffering=0)  # noqa: PTH123, SIM115 - half of Path.open's cost; kept open
+    try:
+        about = os.fstat(file.fileno())
+        if about.st_size != instance.size or about.st_mtime_ns != instance.modified:
+            raise InputError(
+                f"`{instance.path}` changed after it was looked at",
+                "send it again once nothing writes to it",
+                slug="input.file-changed",
+            )
+        file.seek(instance.offset)
+        length = instance.size - instance.offset
+        if length % 2 == 0:
+            return file, length
+        if not transfer_syntax(instance.transfer_syntax).deflated:
+            raise InputError(
+                f"`{instance.path}` is a broken DICOM file: its data set has an odd number of bytes",
+                "write it anew from its source",
+                slug="input.odd-length",
+            )
+        with file:
+            return BytesIO(file.read() + b"\0"), length + 1
+    except BaseException:
+        file.close()
+        raise

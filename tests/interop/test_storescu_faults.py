@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pydicom
 import pytest
 
 from tests.conftest import Pki
@@ -12,6 +14,7 @@ from tests.support.objects import data_set, write
 
 pytestmark = pytest.mark.interop
 
+IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT, JPEG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.50"
 
 
@@ -73,3 +76,23 @@ def test_more_kinds_than_one_association_can_have(pki: Pki, tmp_path: Path) -> N
     assert result.records[-1]["stored"] == 300
     assert len({images.sop_instance(path) for path in storescp.output.iterdir()}) == 300
     assert storescp.log.text.count("Association Acknowledged") >= 3
+
+
+def test_a_peer_that_takes_implicit_little_endian_alone_gets_it(pki: Pki, tmp_path: Path) -> None:
+    """DCMTK's `storescp` without `+xa`, and with `+xi`; what it stored, pydicom reads as it reads the originals."""
+    sources = [images.FOLDER / name for name in ("CT_small.dcm", "MR_small_RLE.dcm", "SC_rgb_jpeg_dcmtk.dcm")]
+    command = [str(peers.DCMTK / "storescp"), "+xi", "-od", str(tmp_path)]
+    options = peers.dcmtk_tls(pki.scp.cert, pki.scp.key, pki.trusted)
+    peers.need(peers.DCMTK / "storescp")
+    with peers.listening(lambda port: [*command, *options, str(port)]) as (port, _, _):
+        result = send(pki, port, *sources)
+        refused = send(pki, port, "--transcode", "never", *sources)
+    assert result.exit_code == 0, result.stdout
+    assert {record["transfer_syntax"] for record in result.records[:-1]} == {IMPLICIT}
+    arrived = {images.sop_instance(path): path for path in tmp_path.glob("[A-Z]*.1.*")}
+    for source in sources:
+        theirs, ours = pydicom.dcmread(arrived[images.sop_instance(source)]), pydicom.dcmread(source)
+        assert theirs.file_meta.TransferSyntaxUID == IMPLICIT
+        assert theirs.PatientID == ours.PatientID
+        assert np.array_equal(theirs.pixel_array, ours.pixel_array)
+    assert refused.exit_code == 22

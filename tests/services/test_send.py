@@ -196,7 +196,7 @@ def test_exactly_one_context_for_each_class_and_syntax(tmp_path) -> None:
         peer.release()
 
     with listening(script) as port:
-        assert statuses(outcomes(port, instances(tmp_path))) == [0] * 5
+        assert statuses(outcomes(port, instances(tmp_path), transcode=False)) == [0] * 5
     assert used == [1, 3, 5, 1, 3]
 
 
@@ -209,7 +209,7 @@ def test_more_than_128_contexts_take_further_associations(order, tmp_path) -> No
         write(tmp_path / f"{number:04d}.dcm", data_set(uid, sop_class=sop_class), uid, sop_class=sop_class)
     wanted, events = instances(tmp_path), Events()
     with serving(None, events) as server:
-        found = outcomes(server.port, wanted)
+        found = outcomes(server.port, wanted, transcode=False)
     assert statuses(found) == [0] * classes * each
     assert {outcome.instance for outcome in found} == set(wanted)
     opened = [event for event in events.told if type(event).__name__ == "Opened"]
@@ -313,7 +313,7 @@ def test_refused_contexts_are_reported_per_file(tmp_path) -> None:
         peer.release()
 
     with listening(script) as port:
-        found = outcomes(port, instances(tmp_path))
+        found = outcomes(port, instances(tmp_path), transcode=False)
     assert slugs(found) == ["", "association.no-context", ""]
     error = found[1].error
     assert error is not None
@@ -512,8 +512,8 @@ def test_small_files_that_shrink_before_they_are_sent_cost_only_themselves(tmp_p
     wanted = made(tmp_path, 4)
     opened = module._data_set
 
-    def shrinking(file, instance):
-        data, length = opened(file, instance)
+    def shrinking(instance):
+        data, length = opened(instance)
         if instance.sop_instance in ("1.2.1", "1.2.2"):
             instance.path.write_bytes(instance.path.read_bytes()[:-100])
         return data, length
@@ -540,8 +540,8 @@ def test_large_files_that_shrink_while_they_are_sent_end_their_association_but_n
     ]
     opened = module._data_set
 
-    def shrinking(file, instance):
-        data, length = opened(file, instance)
+    def shrinking(instance):
+        data, length = opened(instance)
         if instance.size == 1 << 20:
             os.truncate(instance.path, 600_000)  # past the first block, which is laid out by then
         return data, length
