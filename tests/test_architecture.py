@@ -42,7 +42,7 @@ BETWEEN_SIBLINGS = {("dimse", "upperlayer.header")}
 
 THIRD_PARTY = {
     "cli": {"click", "rich"},
-    "services": {"pydicom", "pynetdicom"},
+    "services": {"pydicom", "pynetdicom", "prometheus_client"},
     "dimse": {"pynetdicom"},
     "pki": {"cryptography"},
 }

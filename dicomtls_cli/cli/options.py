@@ -34,7 +34,7 @@ Decorator = Callable[[Command], Command]
 _PASSPHRASE_VARIABLE = "DICOMTLS_KEY_PASSPHRASE"  # noqa: S105 - the name of a variable
 
 
-def _with_options(function: Callable[..., Any], options: Sequence[Any], prepare: Callable[..., Any]) -> Any:
+def with_options(function: Callable[..., Any], options: Sequence[Any], prepare: Callable[..., Any]) -> Any:
     """Return `function` with `options`, whose values `prepare` turns into the arguments it gets instead."""
 
     @functools.wraps(function)
@@ -108,7 +108,7 @@ _OUTPUT = [
 
 def output_options(function: Callable[..., Any]) -> Any:
     """Add the options about what is printed; the command gets `terminal`."""
-    return _with_options(function, _OUTPUT, _prepare_output)
+    return with_options(function, _OUTPUT, _prepare_output)
 
 
 def _prepare_output(values: dict[str, Any]) -> dict[str, Any]:
@@ -258,7 +258,7 @@ def tls_options(role: Role) -> Decorator[Any]:
             _refuse_tls_options(given)
         return values
 
-    return lambda function: _with_options(function, _tls_option_list(role, check, identity), prepare)
+    return lambda function: with_options(function, _tls_option_list(role, check, identity), prepare)
 
 
 _TLS_NAMES = (
@@ -377,7 +377,7 @@ def association_options(role: Role) -> Decorator[Any]:
             click.option("--max-send-pdu", "--max-pdulen-snd", "max_send_pdu", type=MAX_PDU, default=131072,
                          help="Largest PDU we send, in bytes [131072]."),
         ]  # fmt: skip
-    return lambda function: _with_options(function, options, _prepare_link)
+    return lambda function: with_options(function, options, _prepare_link)
 
 
 # What only dcm4che spells so, as far as our own option lists have it. Its time-outs are milliseconds.
@@ -385,7 +385,7 @@ _DCM4CHE = frozenset(
     {
         *("-b", "-c", "--connect", "--directory", "--max-pdulen-rcv", "--max-pdulen-snd", "--prior-high"),
         *("--prior-low", "--tls", "--tls-aes", "--tls-eia-https", "--tls-eia-ldaps", "--accept-timeout"),
-        *("--response-timeout", "--not-async"),
+        *("--response-timeout", "--not-async", "--filepath", "--response-delay"),
     }
 )
 _LONG_TIMEOUTS = ("--connect-timeout", "--tls-timeout", "--acse-timeout", "--dimse-timeout")

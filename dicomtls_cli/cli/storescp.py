@@ -7,25 +7,35 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import threading
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from dicomtls_cli.cli.dialects import STORESCP
 from dicomtls_cli.cli.options import Link, association_options, output_options, tls_options
+from dicomtls_cli.cli.receiving import fault_options, hook_options, storing_options
 from dicomtls_cli.cli.terminal import Terminal, error_record
 from dicomtls_cli.cli.values import FILE, LISTENING_PORT, PLAIN_PORT, TLS_PORT, parse_bind, parse_port
 from dicomtls_cli.cli.words import StrictCommand
 from dicomtls_cli.dimse.status import words as status_words
 from dicomtls_cli.errors import ExitCode, OutputError, UsageError, printable
 from dicomtls_cli.pki.files import NewFile, write_files
-from dicomtls_cli.services.events import Client, Closed, Event, Opened, Received, Refused
+from dicomtls_cli.services.events import Client, Closed, Event, Opened, Received, Refused, Totals
 from dicomtls_cli.services.peer import TlsOptions, tls_context
 from dicomtls_cli.services.server import ServerOptions, StorageServer
 from dicomtls_cli.tls.policy import PeerCheck, Role
+
+if TYPE_CHECKING:
+    from dicomtls_cli.services.faults import Faults
+    from dicomtls_cli.services.hooks import HookOptions, Hooks
+    from dicomtls_cli.services.metrics import Metrics
+    from dicomtls_cli.services.storage import StorageOptions
+    from dicomtls_cli.upperlayer.negotiation import AcceptRules
 
 logger = logging.getLogger("dicomtls.association")
 
@@ -50,11 +60,18 @@ _LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
     "--directory",
     "output",
     type=FILE,
-    help="Where to store: OUTPUT/StudyInstanceUID/SOPInstanceUID.dcm [.].",
+    help="Folder to store into [.].",
 )
 @click.option("--ignore", is_flag=True, help="Receive and throw away.")
 @click.option(
     "--max-associations", type=click.IntRange(1, 10000), default=200, help="Associations at once [200]."
+)
+@click.option("--exit-after", type=click.IntRange(1), metavar="N", help="End when N instances were received.")
+@click.option(
+    "--metrics",
+    type=LISTENING_PORT,
+    metavar="PORT",
+    help="Serve figures for Prometheus on this port of 127.0.0.1 (0: a free one).",
 )
 @click.option(
     "--ready-file",
@@ -62,6 +79,9 @@ _LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
     help="Write pid, addresses and port there once it listens.",
 )
 @output_options
+@hook_options
+@storing_options
+@fault_options
 @tls_options(Role.ACCEPTOR)
 @association_options(Role.ACCEPTOR)
 def storescp(
@@ -71,10 +91,16 @@ def storescp(
     output: Path | None,
     ignore: bool,
     max_associations: int,
+    exit_after: int | None,
+    metrics: int | None,
     ready_file: Path | None,
     terminal: Terminal,
     tls: TlsOptions | None,
     link: Link,
+    hooks: HookOptions | None,
+    storing: StorageOptions,
+    rules: AcceptRules,
+    faults: Faults,
 ) -> int:
     """Receive C-STORE and answer C-ECHO over TLS until a signal ends it.
 
@@ -103,17 +129,23 @@ def storescp(
         max_associations=max_associations,
         maximum_length=link.maximum_length,
         family=link.family,
+        rules=rules,
+        storing=storing,
+        faults=faults,
     )
-    server = StorageServer(options, _Reporter(terminal))
+    listeners = _Listeners(terminal, hooks, metrics, exit_after)
+    server = StorageServer(options, listeners)
     server.start()
+    listeners.start(server)
     if ready_file is not None:
-        _write_ready_file(ready_file, server)
+        _write_ready_file(ready_file, server, listeners.metrics_port)
     with _Signals(server) as signals:
         where = ", ".join(
             f"[{host}]:{number}" if ":" in host else f"{host}:{number}" for host, number in server.addresses
         )
         terminal.note(f"listening on {where} ({'TLS' if tls else 'plain DICOM, unprotected'})")
         server.run()
+        listeners.finish(is_over=lambda: signals.exit_code != 0)
     return signals.exit_code
 
 
@@ -147,8 +179,10 @@ def _default_hosts(tls: TlsOptions | None, family: socket.AddressFamily) -> tupl
     return tuple(host for kind, host in _LOOPBACK.items() if family in (socket.AF_UNSPEC, kind))
 
 
-def _write_ready_file(path: Path, server: StorageServer) -> None:
+def _write_ready_file(path: Path, server: StorageServer, metrics_port: int | None) -> None:
     record = {"pid": os.getpid(), "port": server.port, "addresses": [host for host, _ in server.addresses]}
+    if metrics_port is not None:
+        record["metrics_port"] = metrics_port
     try:
         write_files([NewFile(path, f"{json.dumps(record)}\n".encode())], force=True)
     except BaseException:
@@ -183,6 +217,65 @@ class _Signals:
         self._server.abort()
 
 
+class _Listeners:
+    """Everybody who is told of events, and what they do before and after the server runs."""
+
+    def __init__(
+        self, terminal: Terminal, hooks: HookOptions | None, metrics: int | None, exit_after: int | None
+    ) -> None:
+        self._terminal = terminal
+        self._reporter = _Reporter(terminal)
+        self._hooks: Hooks | None = None
+        self._metrics: Metrics | None = None
+        if hooks is not None:
+            from dicomtls_cli.services.hooks import Hooks
+
+            self._hooks = Hooks(hooks)
+        if metrics is not None:
+            from dicomtls_cli.services.metrics import Metrics
+
+            self._metrics = Metrics(metrics)
+        self._left = exit_after
+        self._lock = threading.Lock()
+        self._stop: Callable[[], None] = lambda: None
+
+    @property
+    def metrics_port(self) -> int | None:
+        """The port the figures are on."""
+        return None if self._metrics is None else self._metrics.port
+
+    def start(self, server: StorageServer) -> None:
+        """Get ready to be told of events of `server`, which listens already."""
+        self._stop = server.stop
+        if self._metrics is not None:
+            try:
+                self._metrics.start()
+            except BaseException:
+                server.cancel()
+                raise
+            self._terminal.note(f"metrics on http://127.0.0.1:{self._metrics.port}/metrics")
+
+    def __call__(self, event: Event) -> None:
+        self._reporter(event)
+        if self._metrics is not None:
+            self._metrics(event)
+        if self._hooks is not None:  # the last, since it may have to wait
+            self._hooks(event)
+        if self._left is not None and isinstance(event, Received) and event.instance.stored is not None:
+            with self._lock:
+                self._left -= 1
+                if self._left == 0:
+                    self._stop()
+
+    def finish(self, is_over: Callable[[], bool]) -> None:
+        """Let commands that are to run do so, until `is_over`, and tell the totals."""
+        if self._hooks is not None:
+            self._hooks.close(is_over=is_over)
+        if self._metrics is not None:
+            self._metrics.close()
+        self._reporter.total()
+
+
 class _Reporter:
     """Prints one line, or one JSON record, per event; called from many threads."""
 
@@ -190,22 +283,34 @@ class _Reporter:
         self._terminal = terminal
         self._lock = threading.Lock()
         self._has_reader = True
+        self._totals = Totals()
 
     def __call__(self, event: Event) -> None:
-        if self._terminal.verbosity < 0 and not self._terminal.as_json:
+        is_silent = self._terminal.verbosity < 0 and not self._terminal.as_json
+        with self._lock:
+            self._totals.add(event)
+            if not is_silent:
+                # Peers' strings are in it: whatever they hold, an event is one line.
+                self._tell(printable(_line(event), limit=10_000), _record(event))
+
+    def total(self) -> None:
+        """Tell what the whole run came to."""
+        with self._lock:
+            record = self._totals.as_dict()
+            words = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in record.items())
+            self._tell(f"total {words}", {"event": "total", **record})
+
+    def _tell(self, line: str, record: dict[str, Any]) -> None:
+        if not self._has_reader:
             return
         time = datetime.now().astimezone().isoformat(timespec="milliseconds")
-        with self._lock:
-            if not self._has_reader:
-                return
-            try:
-                # Peers' strings are in it: whatever they hold, an event is one line.
-                self._terminal.result(f"{time} {printable(_line(event), limit=10_000)}")
-                self._terminal.record({"time": time, **_record(event)})
-            except OutputError as error:
-                # Who reads our output may leave; the images still have to be received.
-                self._has_reader = False
-                logger.error("%s; the events are told no more", error.message)
+        try:
+            self._terminal.result(f"{time} {line}")
+            self._terminal.record({"time": time, **record})
+        except OutputError as error:
+            # Who reads our output may leave; the images still have to be received.
+            self._has_reader = False
+            logger.error("%s; the events are told no more", error.message)
 
 
 def _line(event: Event) -> str:
@@ -215,16 +320,18 @@ def _line(event: Event) -> str:
             cause = error.message.partition(f"`{event.client.address}`: ")[2] or error.message
             shown = f" ({_certificate(event.client)})" if event.client.certificate else ""
             hint = f"; {error.hint}" if error.hint else ""
-            return f"refused {who}: {cause}{shown}{hint}"
+            return f"refused {who} at {event.stage}: {cause}{shown}{hint}"
         case Opened():
             return f"opened {who}, {_security(event.client)}"
         case Received(instance=received):
             if received.stored is None:
                 return f"not stored {who}: {received.sop_instance} {status_words(received.status, received.comment)}"
             stored = received.stored
-            how = " (replaced" + (", identical)" if stored.identical else ")") if stored.replaced else ""
+            there = "replaced" if stored.replaced else "kept the one that was there" if stored.kept else ""
+            how = f" ({there}, {'identical' if stored.identical else 'different'})" if there else ""
             where = stored.path if stored.path is not None else "(ignored)"
-            return f"stored {who}: {where} {stored.length} bytes in {received.seconds:.3f} s{how}"
+            digest = f", SHA-256 {stored.sha256}" if stored.sha256 else ""
+            return f"stored {who}: {where} {stored.length} bytes in {received.seconds:.3f} s{how}{digest}"
         case Closed(error=error, instances=count, seconds=seconds):
             end = "released" if error is None else f"lost ({error.message})"
             return f"{end} {who} after {count} instance{'' if count == 1 else 's'} and {seconds:.1f} s"
@@ -243,7 +350,9 @@ def _record(event: Event) -> dict[str, Any]:
     }
     match event:
         case Refused(error=error):
-            record["error"] = error_record(error)
+            record |= {"stage": event.stage, "error": error_record(error)}
+            if client.certificate:
+                record["certificate_pem"] = ssl.DER_cert_to_PEM_cert(client.certificate)
         case Received(instance=received):
             stored = received.stored
             record |= {
@@ -257,7 +366,10 @@ def _record(event: Event) -> dict[str, Any]:
                 "seconds": round(received.seconds, 6),
                 "replaced": stored is not None and stored.replaced,
                 "identical": stored is not None and stored.identical,
+                "kept": stored is not None and stored.kept,
             }
+            if stored is not None and stored.sha256:
+                record["sha256"] = stored.sha256
         case Closed(error=error, instances=count, seconds=seconds):
             record |= {
                 "instances": count,

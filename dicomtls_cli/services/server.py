@@ -21,10 +21,11 @@ from pathlib import Path
 from dicomtls_cli.errors import AssociationLost, DicomTlsError, ExitCode
 from dicomtls_cli.services.diagnose import Stage, diagnose
 from dicomtls_cli.services.events import Client, Closed, Event, Opened, Received, Refused
+from dicomtls_cli.services.faults import Faults
 from dicomtls_cli.services.listen import listen
 from dicomtls_cli.services.peer import Timeouts
 from dicomtls_cli.services.receive import InstanceReceived, serve
-from dicomtls_cli.services.storage import Identifiers, Ignored, Incoming, Storage
+from dicomtls_cli.services.storage import Identifiers, Ignored, Incoming, Storage, StorageOptions
 from dicomtls_cli.tls.handshake import first_byte, handshake, messages
 from dicomtls_cli.tls.policy import Role
 from dicomtls_cli.upperlayer.association import Association
@@ -64,6 +65,8 @@ class ServerOptions:
     maximum_length: int = OWN_MAXIMUM
     family: socket.AddressFamily = socket.AF_UNSPEC
     rules: AcceptRules = field(default_factory=AcceptRules)
+    storing: StorageOptions = field(default_factory=StorageOptions)
+    faults: Faults = field(default_factory=Faults)
 
 
 @dataclass(eq=False)
@@ -120,7 +123,7 @@ class StorageServer:
         """Bind and listen; `addresses` then tells where. Raises OutputError (exit code 4 or 5)."""
         try:
             if self.options.output is not None:
-                self._storage = Storage(self.options.output)
+                self._storage = Storage(self.options.output, self.options.storing)
             self._listeners = listen(self.options.hosts, self.options.port, self.options.family)
         except BaseException:
             self.cancel()
@@ -332,7 +335,7 @@ class StorageServer:
             opened = True
             logger.info("Association Acknowledged (Max Send PDV: %d)", association.max_send_pdv)
             self._tell(Opened(client))
-            serve(association, request.calling_ae, request.called_ae, self._receive, report)
+            serve(association, request.calling_ae, request.called_ae, self._receive, report, options.faults)
             self._tell(Closed(client, count, time.monotonic() - begun, None))
         except Exception as error:
             stage = Stage.DIMSE if opened else Stage.ASSOCIATION
@@ -386,6 +389,8 @@ class StorageServer:
                 ae_title(title)
             except DicomTlsError:
                 return AssociateReject(1, 1, reason)
+        if (rejection := self.options.faults.rejection_of(request)) is not None:
+            return rejection
         with self._lock:
             if sum(c.takes_slot for c in self._serving) >= self.options.max_associations:
                 return AssociateReject(2, 3, 2)

@@ -153,11 +153,7 @@ LATER = {
     "echoscu": "--abort --repeat",
     "storescu": "--abort --repeat +sp --scan-pattern -usr --user -pwd --password -epw --empty-password "
     "-rsp --pos-response +u --enable-new-vr -u --disable-new-vr +cl --compression-level",
-    "storescp": "-ac --access-full +ac --access-control --refuse --reject --sleep-after --sleep-during "
-    "--abort-after --abort-during -ss --sort-conc-studies -su --sort-on-study-uid -sp "
-    "--sort-on-patientname -uf --default-filenames +uf --unique-filenames -tn --timenames "
-    "-fe --filename-extension -xcr --exec-on-reception -xcs --exec-on-eostudy -tos --eostudy-timeout "
-    "-xs --exec-sync",
+    "storescp": "-ac --access-full +ac --access-control",
 }
 LATER_EVERYWHERE = "+crl --add-crl-file +crv --enable-crl-vfy"
 
