@@ -43,7 +43,7 @@ BETWEEN_SIBLINGS = {("dimse", "upperlayer.header")}
 
 THIRD_PARTY = {
     "cli": {"click", "rich"},
-    "services": {"numpy", "pydicom", "pynetdicom"},
+    "services": {"numpy", "pydicom", "pynetdicom", "prometheus_client"},
     "dimse": {"pynetdicom"},
     "pki": {"cryptography"},
 }

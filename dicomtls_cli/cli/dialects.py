@@ -205,7 +205,16 @@ STORESCU = Dialect(
 
 _STORED_AS_SENT = "data sets are stored byte for byte as they were sent"
 _NO_CONVERSION = Refused(_STORED_AS_SENT, "leave it out; convert afterwards: `dcmconv --help`")
-_NO_PREFERENCE = Refused("every transfer syntax is accepted, in the sender's order", "leave it out")
+
+
+def _preferred(*keywords: str) -> Refused:
+    """Return why a transfer syntax is not preferred, and how it, and no other, is accepted."""
+    only = " ".join(f"--accept-ts {keyword}" for keyword in keywords)
+    return Refused(
+        "of several transfer syntaxes for a presentation context, the sender's first is accepted",
+        f"leave it out; `{only}` accepts no others",
+    )
+
 
 STORESCP = Dialect(
     refused=_ALL_REFUSED
@@ -246,14 +255,36 @@ STORESCP = Dialect(
                 "association profiles are not read: everything is accepted", "leave it out"
             ),
             "-up --uid-padding": _NO_CONVERSION,
-            "+x= --prefer-uncompr +xe --prefer-little +xb --prefer-big +xi --implicit": _NO_PREFERENCE,
-            "+xs --prefer-lossless +xy --prefer-jpeg8 +xx --prefer-jpeg12": _NO_PREFERENCE,
-            "+xv --prefer-j2k-lossless +xw --prefer-j2k-lossy": _NO_PREFERENCE,
-            "+xt --prefer-jls-lossless +xu --prefer-jls-lossy": _NO_PREFERENCE,
-            "+xm --prefer-mpeg2 +xh --prefer-mpeg2-high": _NO_PREFERENCE,
-            "+xn --prefer-mpeg4 +xl --prefer-mpeg4-bd": _NO_PREFERENCE,
-            "+x2 --prefer-mpeg4-2-2d +x3 --prefer-mpeg4-2-3d +xo --prefer-mpeg4-2-st": _NO_PREFERENCE,
-            "+x4 --prefer-hevc +x5 --prefer-hevc10 +xr --prefer-rle +xd --prefer-deflated": _NO_PREFERENCE,
+            "+x= --prefer-uncompr": _preferred(
+                "ExplicitVRLittleEndian", "ExplicitVRBigEndian", "ImplicitVRLittleEndian"
+            ),
+            "+xe --prefer-little": _preferred("ExplicitVRLittleEndian"),
+            "+xb --prefer-big": _preferred("ExplicitVRBigEndian"),
+            "+xi --implicit": Refused(
+                "which transfer syntaxes are accepted is said by name",
+                "write `--accept-ts ImplicitVRLittleEndian`",
+            ),
+            "+xs --prefer-lossless": _preferred("JPEGLosslessSV1"),
+            "+xy --prefer-jpeg8": _preferred("JPEGBaseline8Bit"),
+            "+xx --prefer-jpeg12": _preferred("JPEGExtended12Bit"),
+            "+xv --prefer-j2k-lossless": _preferred("JPEG2000Lossless"),
+            "+xw --prefer-j2k-lossy": _preferred("JPEG2000"),
+            "+xt --prefer-jls-lossless": _preferred("JPEGLSLossless"),
+            "+xu --prefer-jls-lossy": _preferred("JPEGLSNearLossless"),
+            "+xm --prefer-mpeg2": _preferred("MPEG2MPML"),
+            "+xh --prefer-mpeg2-high": _preferred("MPEG2MPHL"),
+            "+xn --prefer-mpeg4": _preferred("MPEG4HP41"),
+            "+xl --prefer-mpeg4-bd": _preferred("MPEG4HP41BD"),
+            "+x2 --prefer-mpeg4-2-2d": _preferred("MPEG4HP422D"),
+            "+x3 --prefer-mpeg4-2-3d": _preferred("MPEG4HP423D"),
+            "+xo --prefer-mpeg4-2-st": _preferred("MPEG4HP42STEREO"),
+            "+x4 --prefer-hevc": _preferred("HEVCMP51"),
+            "+x5 --prefer-hevc10": _preferred("HEVCM10P51"),
+            "+xr --prefer-rle": _preferred("RLELossless"),
+            "+xd --prefer-deflated": _preferred("DeflatedExplicitVRLittleEndian"),
+            "--rename-retries --rename-retry-jitter": Refused(
+                "a file gets its name in one step, which is not tried again", "leave it out"
+            ),
             "--sop-classes": Refused("every SOP class of storage is accepted", "leave it out"),
         }
     ),

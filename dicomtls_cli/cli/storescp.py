@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import socket
-import threading
-from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from dicomtls_cli.cli.association import Link, association_options
 from dicomtls_cli.cli.dialects import STORESCP
+from dicomtls_cli.cli.listeners import Listeners
 from dicomtls_cli.cli.options import output_options
+from dicomtls_cli.cli.receiving import fault_options, hook_options, storing_options
 from dicomtls_cli.cli.terminal import Terminal
 from dicomtls_cli.cli.tls import tls_options
 from dicomtls_cli.cli.values import (
@@ -29,11 +28,9 @@ from dicomtls_cli.cli.values import (
     parse_listening_port,
 )
 from dicomtls_cli.cli.words import StrictCommand
-from dicomtls_cli.dimse.status import words as status_words
-from dicomtls_cli.errors import OutputError, UsageError, error_record, printable
+from dicomtls_cli.errors import UsageError
 from dicomtls_cli.pki.files import NewFile, write_files
 from dicomtls_cli.services.admission import Admission
-from dicomtls_cli.services.events import Client, Closed, Event, Opened, Received, Refused
 from dicomtls_cli.services.lifetime import Lifetime
 from dicomtls_cli.services.limits import raise_file_limit
 from dicomtls_cli.services.peer import TlsOptions
@@ -41,7 +38,11 @@ from dicomtls_cli.services.server import ServerOptions, StorageServer
 from dicomtls_cli.services.systemd import inherited_sockets
 from dicomtls_cli.tls.policy import PeerCheck, Role
 
-logger = logging.getLogger("dicomtls.association")
+if TYPE_CHECKING:
+    from dicomtls_cli.services.faults import Faults
+    from dicomtls_cli.services.hooks import HookOptions
+    from dicomtls_cli.services.storage import StorageOptions
+    from dicomtls_cli.upperlayer.negotiation import AcceptRules
 
 _T = TypeVar("_T")
 _LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
@@ -64,7 +65,7 @@ _LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
     "--directory",
     "output",
     type=FILE,
-    help="Where to store: OUTPUT/StudyInstanceUID/SOPInstanceUID.dcm [.].",
+    help="Folder to store into [.].",
 )
 @click.option("--ignore", is_flag=True, help="Receive and throw away.")
 @click.option(
@@ -90,12 +91,22 @@ _LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
     default=10.0,
     help="Seconds that transfers in flight get to finish on SIGTERM or Ctrl-C [10].",
 )
+@click.option("--exit-after", type=click.IntRange(1), metavar="N", help="End when N instances were received.")
+@click.option(
+    "--metrics",
+    type=LISTENING_PORT,
+    metavar="PORT",
+    help="Serve figures for Prometheus on this port of 127.0.0.1 (0: a free one).",
+)
 @click.option(
     "--ready-file",
     type=FILE,
     help="Write pid, addresses and port there once it listens.",
 )
 @output_options
+@hook_options
+@storing_options
+@fault_options
 @tls_options(Role.ACCEPTOR)
 @association_options(Role.ACCEPTOR)
 def storescp(
@@ -109,10 +120,16 @@ def storescp(
     allow: tuple[str, ...],
     ae_map: Path | None,
     grace: float,
+    exit_after: int | None,
+    metrics: int | None,
     ready_file: Path | None,
     terminal: Terminal,
     tls: TlsOptions | None,
     link: Link,
+    hooks: HookOptions | None,
+    storing: StorageOptions,
+    rules: AcceptRules,
+    faults: Faults,
 ) -> int:
     """Receive C-STORE and answer C-ECHO over TLS until a signal ends it.
 
@@ -149,12 +166,17 @@ def storescp(
         access=admission.rules,
         grace=grace,
         sockets=place.sockets,
+        rules=rules,
+        storing=storing,
+        faults=faults,
     )
     raise_file_limit(options.files)
-    server = StorageServer(options, _Reporter(terminal))
+    listeners = Listeners(terminal, hooks, metrics, exit_after)
+    server = StorageServer(options, listeners)
     server.start()
+    listeners.start(server)
     if ready_file is not None:
-        _write_ready_file(ready_file, server)
+        _write_ready_file(ready_file, server, listeners.metrics_port)
 
     def renew() -> None:
         if admission.renew(server):
@@ -166,6 +188,7 @@ def storescp(
         )
         terminal.note(f"listening on {where} ({'TLS' if tls else 'plain DICOM, unprotected'})")
         server.run()
+        listeners.finish(is_over=lambda: lifetime.exit_code != 0)
     return lifetime.exit_code
 
 
@@ -214,113 +237,12 @@ def _default_hosts(tls: TlsOptions | None, family: socket.AddressFamily) -> tupl
     return tuple(host for kind, host in _LOOPBACK.items() if family in (socket.AF_UNSPEC, kind))
 
 
-def _write_ready_file(path: Path, server: StorageServer) -> None:
+def _write_ready_file(path: Path, server: StorageServer, metrics_port: int | None) -> None:
     record = {"pid": os.getpid(), "port": server.port, "addresses": [host for host, _ in server.addresses]}
+    if metrics_port is not None:
+        record["metrics_port"] = metrics_port
     try:
         write_files([NewFile(path, f"{json.dumps(record)}\n".encode())], force=True)
     except BaseException:
         server.cancel()
         raise
-
-
-class _Reporter:
-    """Prints one line, or one JSON record, per event; called from many threads."""
-
-    def __init__(self, terminal: Terminal) -> None:
-        self._terminal = terminal
-        self._lock = threading.Lock()
-        self._has_reader = True
-
-    def __call__(self, event: Event) -> None:
-        if self._terminal.verbosity < 0 and not self._terminal.as_json:
-            return
-        time = datetime.now().astimezone().isoformat(timespec="milliseconds")
-        with self._lock:
-            if not self._has_reader:
-                return
-            try:
-                # Peers' strings are in it: whatever they hold, an event is one line.
-                self._terminal.result(f"{time} {printable(_line(event), limit=10_000)}")
-                self._terminal.record({"time": time, **_record(event)})
-            except OutputError as error:
-                # Who reads our output may leave; the images still have to be received.
-                self._has_reader = False
-                logger.error("%s; the events are told no more", error.message)
-
-
-def _line(event: Event) -> str:
-    who = _who(event.client)
-    match event:
-        case Refused(error=error):
-            cause = error.message.partition(f"`{event.client.address}`: ")[2] or error.message
-            shown = f" ({_certificate(event.client)})" if event.client.certificate else ""
-            hint = f"; {error.hint}" if error.hint else ""
-            return f"refused {who}: {cause}{shown}{hint}"
-        case Opened():
-            return f"opened {who}, {_security(event.client)}"
-        case Received(instance=received):
-            if received.stored is None:
-                return f"not stored {who}: {received.sop_instance} {status_words(received.status, received.comment)}"
-            stored = received.stored
-            how = " (replaced" + (", identical)" if stored.identical else ")") if stored.replaced else ""
-            where = stored.path if stored.path is not None else "(ignored)"
-            return f"stored {who}: {where} {stored.length} bytes in {received.seconds:.3f} s{how}"
-        case Closed(error=error, instances=count, seconds=seconds):
-            end = "released" if error is None else f"lost ({error.message})"
-            return f"{end} {who} after {count} instance{'' if count == 1 else 's'} and {seconds:.1f} s"
-
-
-def _record(event: Event) -> dict[str, Any]:
-    client = event.client
-    record: dict[str, Any] = {
-        "event": type(event).__name__.lower(),
-        "peer": client.address,
-        "calling_aet": printable(client.calling_aet),
-        "called_aet": printable(client.called_aet),
-        "tls": client.tls and {"version": client.tls.version, "cipher": client.tls.cipher},
-        "certificate_subject": client.subject or None,
-        "certificate_sha256": client.fingerprint or None,
-    }
-    match event:
-        case Refused(error=error):
-            record["error"] = error_record(error)
-        case Received(instance=received):
-            stored = received.stored
-            record |= {
-                "ok": stored is not None,
-                "sop_class": printable(received.sop_class),
-                "sop_instance": printable(received.sop_instance),
-                "transfer_syntax": received.transfer_syntax,
-                "status": f"{received.status:04X}",
-                "path": stored and stored.path and str(stored.path),
-                "bytes": stored and stored.length,
-                "seconds": round(received.seconds, 6),
-                "replaced": stored is not None and stored.replaced,
-                "identical": stored is not None and stored.identical,
-            }
-        case Closed(error=error, instances=count, seconds=seconds):
-            record |= {
-                "instances": count,
-                "seconds": round(seconds, 6),
-                "error": error and error_record(error),
-            }
-    return record
-
-
-def _who(client: Client) -> str:
-    titles = (
-        f" {client.calling_aet} -> {client.called_aet}" if client.calling_aet or client.called_aet else ""
-    )
-    return f"{client.address}{titles}"
-
-
-def _security(client: Client) -> str:
-    if client.tls is None:
-        return "no TLS"
-    return f"{client.tls.version} {client.tls.cipher}, {_certificate(client)}"
-
-
-def _certificate(client: Client) -> str:
-    if not client.certificate:
-        return "no certificate"
-    return f"certificate {client.subject}, SHA-256 {client.fingerprint}"

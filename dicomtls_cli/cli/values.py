@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from dicomtls_cli.dimse.status import StatusClass, classify
 from dicomtls_cli.errors import UsageError
 from dicomtls_cli.services.peer import Peer
 from dicomtls_cli.tls.names import is_address
@@ -17,6 +18,7 @@ TLS_PORT = 2762
 PLAIN_PORT = 11112
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s)?")
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(?:([KMGT])(i?B)?|B)?")
 _PORT = re.compile(r"\d{1,5}")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?|[^\x00-\x7f]\S*")
 
@@ -82,6 +84,46 @@ class _File(click.ParamType):  # type: ignore[type-arg]
         return value if isinstance(value, Path) else Path(not_empty(value))
 
 
+class _Size(click.ParamType):  # type: ignore[type-arg]
+    name = "SIZE"
+
+    def convert(self, value: Any, _parameter: click.Parameter | None, _ctx: click.Context | None) -> int:
+        found = _SIZE.fullmatch(str(value))
+        if not found:
+            raise UsageError(
+                f"`{value}` is not a size", "write bytes, as `500M`, `2.5GB` or `1GiB`", slug="usage.size"
+            )
+        base = 1024 if found[3] == "iB" else 1000
+        return int(float(found[1]) * base ** " KMGT".index(found[2] or " "))
+
+
+class _FileMode(click.ParamType):  # type: ignore[type-arg]
+    name = "MODE"
+
+    def convert(self, value: Any, _parameter: click.Parameter | None, _ctx: click.Context | None) -> int:
+        if not re.fullmatch(r"0?6[0246]{2}", str(value)):
+            raise UsageError(
+                f"`{value}` is not a mode for files that we write and read",
+                "write it in octal digits, without rights to execute: `0640`, `0600`, `0664`",
+                slug="usage.file-mode",
+            )
+        return int(str(value), 8)
+
+
+class _Status(click.ParamType):  # type: ignore[type-arg]
+    name = "CODE"
+
+    def convert(self, value: Any, _parameter: click.Parameter | None, _ctx: click.Context | None) -> int:
+        found = re.fullmatch(r"(?:0[xX])?([0-9A-Fa-f]{4})[Hh]?", str(value))
+        if not found or classify(int(found[1], 16)) is StatusClass.INVALID:
+            raise UsageError(
+                f"`{value}` is no status that answers a C-STORE",
+                "write four hexadecimal digits, as `A700`, `0xB000` or `C000H`",
+                slug="usage.status",
+            )
+        return int(found[1], 16)
+
+
 def not_empty(text: str) -> str:
     """Return the name of a file or folder; an empty one would be the current folder, and is refused."""
     if not text:
@@ -94,6 +136,9 @@ def not_empty(text: str) -> str:
 
 
 FILE = _File()
+SIZE = _Size()
+FILE_MODE = _FileMode()
+STATUS = _Status()
 AE_TITLE = _AeTitle()
 
 

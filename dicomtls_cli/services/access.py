@@ -40,18 +40,18 @@ class Rejection(NamedTuple):
 def judge(request: AssociateRequest, client: Client, rules: AccessRules) -> Rejection | None:
     """Return why `request` of `client` is rejected, None where it may be accepted."""
     if not request.speaks_version_1:
-        return _rejected(client, _VERSION)
+        return rejected(client, _VERSION)
     if request.application_context != APPLICATION_CONTEXT:
-        return _rejected(client, _CONTEXT)
+        return rejected(client, _CONTEXT)
     titles = []
     for title, answer in ((request.calling_ae, _CALLING), (request.called_ae, _CALLED)):
         try:
             titles.append(ae_title(title))
         except DicomTlsError:
-            return _rejected(client, answer)
+            return rejected(client, answer)
     calling, called = titles
     if rules.called is not None and called != rules.called:
-        return _rejected(
+        return rejected(
             client,
             _CALLED,
             "access.called-aet",
@@ -59,7 +59,7 @@ def judge(request: AssociateRequest, client: Client, rules: AccessRules) -> Reje
             f"let it call `{rules.called}`, or change ours: `--aet NAME`; without `--aet-only` any is taken",
         )
     if rules.calling and calling not in rules.calling:
-        return _rejected(
+        return rejected(
             client,
             _CALLING,
             "access.calling-aet",
@@ -71,7 +71,7 @@ def judge(request: AssociateRequest, client: Client, rules: AccessRules) -> Reje
 
 def _judge_certificate(client: Client, calling: str, ae_map: AeMap) -> Rejection | None:
     if not client.certificate:
-        return _rejected(
+        return rejected(
             client,
             _CALLING,
             "access.no-certificate",
@@ -82,14 +82,14 @@ def _judge_certificate(client: Client, calling: str, ae_map: AeMap) -> Rejection
     if calling in titles:
         return None
     if titles:
-        return _rejected(
+        return rejected(
             client,
             _CALLING,
             "access.not-its-aet",
             f"its certificate may not call itself `{calling}`, only {', '.join(f'`{t}`' for t in sorted(titles))}",
             f"if it may, add `{calling}` to the `aet` of its entry in `{ae_map.path}`, and send SIGHUP",
         )
-    return _rejected(
+    return rejected(
         client,
         _CALLING,
         "access.not-in-map",
@@ -101,7 +101,7 @@ def _judge_certificate(client: Client, calling: str, ae_map: AeMap) -> Rejection
 
 def too_many(client: Client, most: int) -> Rejection:
     """Return the rejection of the association after the last of `most` that may be open at once."""
-    return _rejected(
+    return rejected(
         client,
         _TOO_MANY,
         "access.too-many",
@@ -110,9 +110,10 @@ def too_many(client: Client, most: int) -> Rejection:
     )
 
 
-def _rejected(
+def rejected(
     client: Client, answer: AssociateReject, slug: str = "association.rejected", why: str = "", hint: str = ""
 ) -> Rejection:
+    """Return the rejection of `client` by `answer`; `why` and `hint` are for our log."""
     words = reject_words(answer)
     return Rejection(
         answer,

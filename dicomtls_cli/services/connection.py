@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from dicomtls_cli.errors import AssociationLost, DicomTlsError, ExitCode
-from dicomtls_cli.services.access import AccessRules, Rejection, judge
+from dicomtls_cli.services.access import AccessRules, Rejection, judge, rejected
 from dicomtls_cli.services.arrivals import Arrival
 from dicomtls_cli.services.diagnose import Stage, diagnose
 from dicomtls_cli.services.events import Client, Closed, Event, Opened, Received, Refused
+from dicomtls_cli.services.faults import Faults
 from dicomtls_cli.services.peer import Timeouts
 from dicomtls_cli.services.receive import InstanceReceived, serve
 from dicomtls_cli.services.storage import Identifiers, Incoming
@@ -32,8 +33,8 @@ logger = logging.getLogger("dicomtls.association")
 class Terms(NamedTuple):
     """What a connection is served by; `context` None is plain DICOM, `maximum_length` counts bytes.
 
-    `admit` gives an association its slot, or returns why it gets none. `receive` begins to store an instance,
-    `tell` is told of every event.
+    `faults` are done on purpose. `admit` gives an association its slot, or returns why it gets none. `receive`
+    begins to store an instance, `tell` is told of every event.
     """
 
     context: ssl.SSLContext | None
@@ -41,6 +42,7 @@ class Terms(NamedTuple):
     timeouts: Timeouts
     maximum_length: int
     rules: AcceptRules
+    faults: Faults
     admit: Callable[[Connection, Client], Rejection | None]
     receive: Callable[[Identifiers], Incoming]
     tell: Callable[[Event], None]
@@ -112,6 +114,7 @@ class Connection:
                 request.called_ae,
                 terms.receive,
                 self._report,
+                terms.faults,
                 idle_timeout=terms.timeouts.idle,
             )
             self._tell_closed(begun, None)
@@ -161,7 +164,11 @@ class Connection:
         """Accept or reject `request`; tell which it was."""
         terms = self._terms
         self.client = self.client._replace(calling_aet=request.calling_ae, called_aet=request.called_ae)
-        rejection = judge(request, self.client, terms.access) or terms.admit(self, self.client)
+        rejection = (
+            judge(request, self.client, terms.access)
+            or self._reject_on_purpose(request)
+            or terms.admit(self, self.client)
+        )
         if rejection is not None:
             # First the log here too, and told even where the peer did not wait for the answer.
             terms.tell(Refused(self.client, rejection.error))
@@ -173,6 +180,10 @@ class Connection:
         logger.info("Association Acknowledged (Max Send PDV: %d)", association.max_send_pdv)
         terms.tell(Opened(self.client))
         return True
+
+    def _reject_on_purpose(self, request: AssociateRequest) -> Rejection | None:
+        answer = self._terms.faults.rejection_of(request)
+        return None if answer is None else rejected(self.client, answer)
 
     def _report(self, instance: InstanceReceived) -> None:
         self._count += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from dicomtls_cli.errors import DicomTlsError
@@ -47,6 +48,12 @@ class Refused(NamedTuple):
     client: Client
     error: DicomTlsError
 
+    @property
+    def stage(self) -> str:
+        """How far it had come: `connection`, `tls` or `association`."""
+        group = self.error.slug.partition(".")[0]
+        return {"tls": "tls", "association": "association", "access": "association"}.get(group, "connection")
+
 
 class Opened(NamedTuple):
     """An association was accepted."""
@@ -71,3 +78,34 @@ class Closed(NamedTuple):
 
 
 Event = Refused | Opened | Received | Closed
+
+
+@dataclass
+class Totals:
+    """What all events of a run come to."""
+
+    associations: int = 0
+    refused: int = 0
+    stored: int = 0
+    replaced: int = 0
+    not_stored: int = 0
+    bytes: int = 0
+
+    def add(self, event: Event) -> None:
+        """Count `event`."""
+        match event:
+            case Opened():
+                self.associations += 1
+            case Refused():
+                self.refused += 1
+            case Received(instance=instance) if instance.stored is None:
+                self.not_stored += 1
+            case Received(instance=instance):
+                assert instance.stored is not None
+                self.stored += 1
+                self.replaced += instance.stored.replaced
+                self.bytes += instance.stored.length
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the counts by their names, in their order."""
+        return asdict(self)

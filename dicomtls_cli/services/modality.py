@@ -46,6 +46,8 @@ _NAMES = {
 }
 
 
-def modality(sop_class: str) -> str:
-    """Return the short name of the SOP class UID `sop_class`, `OT` (other) where it has none."""
-    return _NAMES.get(sop_class.removeprefix(_STORAGE), "OT") if sop_class.startswith(_STORAGE) else "OT"
+def modality(sop_class: str, otherwise: str = "OT") -> str:
+    """Return the short name of the SOP class UID `sop_class`, `otherwise` where it has none."""
+    if not sop_class.startswith(_STORAGE):
+        return otherwise
+    return _NAMES.get(sop_class.removeprefix(_STORAGE), otherwise)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, NoReturn
 
 from dicomtls_cli.dimse.command import Command, CommandField, MalformedCommand, decode, encode, response
 from dicomtls_cli.dimse.status import (
     CANNOT_UNDERSTAND,
     DATA_SET_MISMATCH,
+    DUPLICATE,
     INVALID_INSTANCE,
     MISTYPED_ARGUMENT,
     OUT_OF_RESOURCES,
@@ -19,11 +20,13 @@ from dicomtls_cli.dimse.status import (
     UNRECOGNISED_OPERATION,
 )
 from dicomtls_cli.errors import ProtocolError
+from dicomtls_cli.services.disk import NoRoom
+from dicomtls_cli.services.faults import AbortedOnPurpose, Faults
 from dicomtls_cli.services.modality import modality
 from dicomtls_cli.services.storage import (
+    Duplicate,
     Identifiers,
     Incoming,
-    NoRoom,
     Stored,
     UidMismatch,
     UnreadableHead,
@@ -32,6 +35,8 @@ from dicomtls_cli.upperlayer.association import Association
 from dicomtls_cli.upperlayer.registry import VERIFICATION, is_uid
 
 logger = logging.getLogger("dicomtls.association")
+
+_NO_FAULTS = Faults()
 
 
 class InstanceReceived(NamedTuple):
@@ -52,15 +57,16 @@ def serve(
     called_aet: str,
     receive: Callable[[Identifiers], Incoming],
     report: Callable[[InstanceReceived], None],
+    faults: Faults = _NO_FAULTS,
     idle_timeout: float | None = None,
 ) -> None:
     """Answer every request on an open `association` until the peer releases it.
 
-    `receive` begins to store an instance, `report` is told of each. `idle_timeout` (seconds, the DIMSE time-out
-    unless given) bounds the wait for a message to begin. Raises AssociationLost when the association ends in
-    any other way.
+    `receive` begins to store an instance, `report` is told of each; `faults` are done on purpose.
+    `idle_timeout` (seconds, the DIMSE time-out unless given) bounds the wait for a message to begin. Raises
+    AssociationLost when the association ends in any other way.
     """
-    serving = _Serving(association, calling_aet, called_aet, receive, report)
+    serving = _Serving(association, calling_aet, called_aet, receive, report, faults)
     while (message := association.receive(timeout=idle_timeout)) is not None:
         serving.answer(*message)
     logger.info("Association Release")
@@ -74,12 +80,15 @@ class _Serving:
         called_aet: str,
         receive: Callable[[Identifiers], Incoming],
         report: Callable[[InstanceReceived], None],
+        faults: Faults,
     ) -> None:
         self.association = association
         self.calling_aet = calling_aet
         self.called_aet = called_aet
         self.receive = receive
         self.report = report
+        self.faults = faults
+        self.stores = 0
 
     def answer(self, context_id: int, data: bytes) -> None:
         """Answer one command set, and take in the data set that follows it."""
@@ -116,6 +125,7 @@ class _Serving:
 
     def _store(self, context_id: int, command: Command, abstract_syntax: str) -> None:
         begun = time.monotonic()
+        self.stores += 1
         syntax = self.association.contexts[context_id].transfer_syntax
         if logger.isEnabledFor(logging.INFO):
             kind = modality(command.sop_class)
@@ -132,6 +142,8 @@ class _Serving:
                 command.sop_class, command.sop_instance, syntax, self.calling_aet, self.called_aet
             )
             status, comment, stored = self._take_in(context_id, named)
+        if self.faults.delay:
+            time.sleep(self.faults.delay)
         try:
             # Only now, with the instance in its place, does the peer hear that it was stored.
             self.association.send(context_id, encode(response(command, status, comment)))
@@ -142,21 +154,29 @@ class _Serving:
                     command.sop_class, command.sop_instance, syntax, status, comment, stored, seconds
                 )
             )
+        if self.faults.sleep_after:
+            time.sleep(self.faults.sleep_after)
 
     def _take_in(self, context_id: int, named: Identifiers) -> tuple[int, str, Stored | None]:
-        pieces = self.association.receive_data(context_id)
+        pieces = self._pieces(context_id)
         incoming: Incoming | None = None
         try:
+            if self.faults.keeps_nothing:
+                for _ in pieces:
+                    pass
+                return self.faults.status, "refused on purpose", None
             incoming = self.receive(named)
             for piece in pieces:
                 incoming.write(piece)
             stored = incoming.commit()
-            if stored.path is not None:
+            if stored.path is not None and not stored.kept:
                 logger.info("storing DICOM file: %s", stored.path)
-            return SUCCESS, "", stored
+            return self.faults.status, "", stored
         except NoRoom as error:
             logger.error("%s", error)
             status, comment = OUT_OF_RESOURCES, "cannot write"
+        except Duplicate:
+            status, comment = DUPLICATE, "this instance is there already"
         except UidMismatch as error:
             status, comment = DATA_SET_MISMATCH, str(error)
         except UnreadableHead as error:
@@ -167,3 +187,25 @@ class _Serving:
         for _ in pieces:  # the peer sends all of it before it reads the answer
             pass
         return status, comment, None
+
+    def _pieces(self, context_id: int) -> Iterator[memoryview]:
+        """Return the data set that follows, piece by piece, as badly as we are told to."""
+        pieces = self.association.receive_data(context_id)
+        return pieces if self.faults == _NO_FAULTS else self._faulty(pieces)
+
+    def _faulty(self, pieces: Iterator[memoryview]) -> Iterator[memoryview]:
+        is_the_one = self.stores == self.faults.abort_on
+        pause = self.faults.sleep_during
+        for piece in pieces:
+            yield piece
+            if pause:
+                time.sleep(pause)
+                pause = 0.0
+            if is_the_one and self.faults.abort_during:
+                self._abort()
+        if is_the_one and self.faults.abort_after:
+            self._abort()
+
+    def _abort(self) -> NoReturn:
+        self.association.abort()
+        raise AbortedOnPurpose

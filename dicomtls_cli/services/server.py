@@ -16,10 +16,11 @@ from dicomtls_cli.services.access import AccessRules, Rejection, too_many
 from dicomtls_cli.services.arrivals import Arrival, Arrivals, first_of_most
 from dicomtls_cli.services.connection import Connection, Terms
 from dicomtls_cli.services.events import Client, Event, Refused
+from dicomtls_cli.services.faults import Faults
 from dicomtls_cli.services.limits import file_limit
 from dicomtls_cli.services.listen import listen
 from dicomtls_cli.services.peer import Timeouts
-from dicomtls_cli.services.storage import Identifiers, Ignored, Incoming, Storage
+from dicomtls_cli.services.storage import Identifiers, Ignored, Incoming, Storage, StorageOptions
 from dicomtls_cli.upperlayer.header import OWN_MAXIMUM
 from dicomtls_cli.upperlayer.negotiation import AcceptRules
 
@@ -54,6 +55,8 @@ class ServerOptions:
     maximum_length: int = OWN_MAXIMUM
     family: socket.AddressFamily = socket.AF_UNSPEC
     rules: AcceptRules = field(default_factory=AcceptRules)
+    storing: StorageOptions = field(default_factory=StorageOptions)
+    faults: Faults = field(default_factory=Faults)
     access: AccessRules = field(default_factory=AccessRules)
     grace: float = 10.0
     sockets: tuple[socket.socket, ...] = ()
@@ -93,7 +96,7 @@ class StorageServer:
         options = self.options
         try:
             if options.output is not None:
-                self._storage = Storage(options.output)
+                self._storage = Storage(options.output, options.storing)
             listeners = options.sockets or listen(options.hosts, options.port, options.family)
         except BaseException:
             self.cancel()
@@ -200,6 +203,7 @@ class StorageServer:
             options.timeouts,
             options.maximum_length,
             options.rules,
+            options.faults,
             self._admit,
             self._receive,
             self._tell,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from dicomtls_cli.errors import UsageError
+from dicomtls_cli.upperlayer.registry import TRANSFER_SYNTAXES
+
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
@@ -59,3 +62,30 @@ _TABLE = {
 def transfer_syntax(uid: str) -> TransferSyntax:
     """Return how data sets of the transfer syntax `uid` are encoded; see `TransferSyntax.known`."""
     return _TABLE.get(uid) or TransferSyntax(uid, known=False)
+
+
+def transfer_syntax_named(text: str) -> str:
+    """Return the UID of the transfer syntax `text` names: a UID, or its keyword in PS3.6 (`JPEG2000Lossless`).
+
+    Raises UsageError (`usage.transfer-syntax`) for what is no transfer syntax of a data set.
+    """
+    if text in TRANSFER_SYNTAXES:
+        return text
+    from pydicom.uid import UID_dictionary
+
+    keywords: dict[str, str] = {
+        entry[4]: uid for uid, entry in UID_dictionary.items() if uid in TRANSFER_SYNTAXES and entry[4]
+    }
+    by_letters = {keyword.lower(): uid for keyword, uid in keywords.items()}
+    if text.lower() in by_letters:
+        return by_letters[text.lower()]
+    from difflib import get_close_matches
+
+    near = get_close_matches(text, keywords, 2)
+    raise UsageError(
+        f"`{text}` is no transfer syntax of a data set",
+        f"did you mean {' or '.join(f'`{word}`' for word in near)}?"
+        if near
+        else "write its UID or its keyword in PS3.6, such as `ExplicitVRLittleEndian`",
+        slug="usage.transfer-syntax",
+    )

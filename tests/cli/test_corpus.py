@@ -153,11 +153,7 @@ def test_hints_name_what_there_is(name: str) -> None:
 LATER = {
     "echoscu": "--repeat",
     "storescu": "+sp --scan-pattern",
-    "storescp": "--refuse --reject --sleep-after --sleep-during "
-    "--abort-after --abort-during -ss --sort-conc-studies -su --sort-on-study-uid -sp "
-    "--sort-on-patientname -uf --default-filenames +uf --unique-filenames -tn --timenames "
-    "-fe --filename-extension -xcr --exec-on-reception -xcs --exec-on-eostudy -tos --eostudy-timeout "
-    "-xs --exec-sync",
+    "storescp": "",
 }
 LATER_EVERYWHERE = "+crl --add-crl-file +crv --enable-crl-vfy"
 

@@ -22,8 +22,9 @@ from dicomtls_cli.dimse.command import (
 )
 from dicomtls_cli.dimse.status import words
 from dicomtls_cli.errors import AssociationLost, ProtocolError
+from dicomtls_cli.services.disk import NoRoom
 from dicomtls_cli.services.receive import InstanceReceived, serve
-from dicomtls_cli.services.storage import Ignored, Incoming, NoRoom, Storage, Stored
+from dicomtls_cli.services.storage import Ignored, Incoming, Storage, Stored
 from dicomtls_cli.upperlayer.association import Association
 from dicomtls_cli.upperlayer.codec import encode as encode_pdu
 from dicomtls_cli.upperlayer.failures import AssociationAborted, ConnectionBroken
@@ -122,7 +123,7 @@ def test_a_store_is_answered_once_the_file_is_in_its_place(tmp_path) -> None:
 
     (received,) = run(script, tmp_path)
     path = tmp_path / "1.2.9" / "1.2.3.dcm"
-    assert received.stored == Stored(path, len(data_set()))
+    assert received.stored == Stored(path, len(data_set()), study="1.2.9")
     assert (received.sop_class, received.sop_instance, received.transfer_syntax) == (CT, "1.2.3", EXPLICIT)
     assert (received.status, received.comment) == (0, "")
     assert path.read_bytes().endswith(data_set())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import random
-import re
 import struct
 import subprocess
 import sys
@@ -17,95 +16,25 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomtls_cli.errors import ExitCode, OutputError
 from dicomtls_cli.services import storage as module
+from dicomtls_cli.services.disk import NoRoom
 from dicomtls_cli.services.storage import (
     Identifiers,
     Ignored,
-    NoRoom,
     Storage,
     Stored,
     UidMismatch,
     UnreadableHead,
-    safe_component,
 )
 from tests.support import images
 from tests.support.cli import environment
+from tests.support.names import HOSTILE
 from tests.support.objects import data_set, element
 from tests.support.scripted import CT, EXPLICIT, IMPLICIT, LIMIT, MR
-
-# --- names -----------------------------------------------------------------------------------------------
-
-HOSTILE = [
-    "",
-    ".",
-    "..",
-    "../../x",
-    "/etc/passwd",
-    "C:\\Windows",
-    "a\0b",
-    "a\nb",
-    "\x1b[2J",
-    "\N{GRINNING FACE}",
-    "x" * 300,
-    "1." * 150,
-    "..\\..\\x",
-    ".hidden",
-    "-rf",
-    "~root",
-    "$(reboot)",
-    "a b",
-    "trailing.",
-    "trailing ",
-    "CON",
-    "nul.txt",
-    "Com1",
-    "LPT9.x.y",
-    "unknown",
-    "unnamed",
-    "\udcff",
-]
-WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-texts = st.text(max_size=80) | st.sampled_from(HOSTILE) | st.text("./\\-_ab1 \0", max_size=12)
-uids = st.lists(st.integers(0, 10**9), min_size=1, max_size=6).map(lambda parts: ".".join(map(str, parts)))
-
-
-@given(texts)
-@example("a" * 64)
-@example("a" * 65)
-def test_a_name_is_one_visible_component_whatever_the_text(text) -> None:
-    name = safe_component(text)
-    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name)
-    assert not name.endswith(".")
-    assert not WINDOWS_DEVICE.fullmatch(name)
-    directory = Path("/some/where")
-    assert Path(os.path.normpath(directory / name)).parent == directory
-    assert name == safe_component(text)
-
-
-@given(texts, texts)
-@example("", "unknown")
-@example("a/b", "a_b")
-@example("x" * 300, "x" * 299)
-@example("\udcff", "\udcfe")
-def test_different_texts_have_different_names(one, other) -> None:
-    assert (safe_component(one) == safe_component(other)) == (one == other)
-
-
-@given(uids)
-@example("1.2.840.10008." + "1" * 50)
-def test_a_uid_stays_as_it_is(uid) -> None:
-    assert safe_component(uid) == uid
-
-
-def test_a_name_of_a_name_is_no_other_texts_name() -> None:
-    """A peer that knows how names are made cannot ask for the name another text has."""
-    made = [safe_component(text) for text in HOSTILE]
-    assert len(set(made)) == len(HOSTILE)
-    assert not set(made) & {safe_component(name) for name in made if "_" in name}
 
 
 @pytest.mark.parametrize("study", [text for text in HOSTILE if text.isascii()])
@@ -145,7 +74,7 @@ def files(directory: Path) -> list[str]:
 def test_an_instance_becomes_a_part_10_file(tmp_path) -> None:
     data = data_set()
     stored = take(Storage(tmp_path), data)
-    assert stored == Stored(tmp_path / "1.2.9" / "1.2.3.dcm", len(data))
+    assert stored == Stored(tmp_path / "1.2.9" / "1.2.3.dcm", len(data), study="1.2.9")
     assert files(tmp_path) == ["1.2.9/1.2.3.dcm"]
     found = pydicom.dcmread(stored.path)
     assert found.StudyInstanceUID == "1.2.9"
@@ -170,7 +99,7 @@ def test_streamed_in_any_split_equals_one_shot(tmp_path_factory, cuts, before) -
     assert whole.path is not None
     content = whole.path.read_bytes()
     split = take(Storage(directory), data, cuts=cuts)
-    assert split == Stored(whole.path, len(data), replaced=True, identical=True)
+    assert split == Stored(whole.path, len(data), replaced=True, identical=True, study="1.2.9")
     assert split.path is not None
     assert split.path.read_bytes() == content
     assert files(directory) == ["1.2.9/1.2.3.dcm"]
