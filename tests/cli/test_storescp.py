@@ -161,11 +161,8 @@ def test_peers_strings_do_nothing_to_the_terminal(as_json) -> None:
 def test_a_full_disk_is_a700_and_the_association_lives() -> None:
     """Files may have 100 KB: the kernel refuses the rest (EFBIG), as a full disk does."""
 
-    def small_files_only() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
     with (
-        storescp("--json", preexec=small_files_only) as scp,
+        storescp("--json", limits={resource.RLIMIT_FSIZE: (100_000, 100_000)}) as scp,
         Client(scp.port).associate() as client,
     ):
         for number, size in enumerate((50_000, 500_000, 50_000, 200_000), 1):

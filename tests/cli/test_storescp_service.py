@@ -12,7 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
-import termios
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -134,15 +134,12 @@ def test_a_plain_receiver_has_nothing_to_read_and_stays() -> None:
 def whose_terminal_closed(*first: str) -> Iterator[subprocess.Popen[str]]:
     """Run a receiver in a terminal, and close that."""
     master, slave = pty.openpty()
-
-    def take_terminal() -> None:
-        os.setsid()
-        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
-
+    take = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
     ready = Path("ready.json")
+    receiver = command("--no-tls", "--ignore", "--port", "0", "--ready-file", ready, "-v")
     process = subprocess.Popen(
-        [*first, *command("--no-tls", "--ignore", "--port", "0", "--ready-file", ready, "-v")],
-        env=cli.environment(), preexec_fn=take_terminal, pass_fds=[slave],
+        [sys.executable, "-c", take, *first, *receiver],
+        env=cli.environment(), start_new_session=True,
         stdin=slave, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     os.close(slave)
@@ -281,15 +278,13 @@ def test_file_descriptors_past_1024(pki: Pki) -> None:
     if hard != resource.RLIM_INFINITY and hard < 3000:
         pytest.skip(f"no more than {hard} files may be open here")
 
-    def usual_limit() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (1200, hard))
-
+    usual = {resource.RLIMIT_NOFILE: (1200, hard)}
     with contextlib.ExitStack() as stack:
         held = [os.open(os.devnull, os.O_RDONLY)]
         held += [fcntl.fcntl(held[0], fcntl.F_DUPFD, 3) for _ in range(1100)]
         for number in held:
             stack.callback(os.close, number)
-        scp = stack.enter_context(storescp(*pki.scp_options, preexec=usual_limit, pass_fds=held))
+        scp = stack.enter_context(storescp(*pki.scp_options, limits=usual, pass_fds=held))
         numbers = [int(path.name) for path in Path(f"/proc/{scp.process.pid}/fd").iterdir()]
         assert len([number for number in numbers if number > 1024]) > 2, "the test tests nothing"
         assert cli.run("echoscu", scp.address, *pki.scu_options).exit_code == 0
@@ -304,10 +299,8 @@ def test_file_descriptors_past_1024(pki: Pki) -> None:
 
 
 def test_too_few_files_are_warned_of() -> None:
-    def few() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300))
-
-    with storescp("--max-associations", "1000", preexec=few) as scp:
+    few = {resource.RLIMIT_NOFILE: (300, 300)}
+    with storescp("--max-associations", "1000", limits=few) as scp:
         assert "--max-associations" in scp.err.lines()[0]
         crowd = [Client(scp.port) for _ in range(320)]  # more than there can be, and the oldest go
         assert echoes(scp.port)

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,20 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
+# Not by `preexec_fn`: between fork and exec it would run Python where other threads held locks, and hang at times.
+_LIMITED = """
+import json, os, resource, sys
+for number, limits in json.loads(sys.argv[1]).items():
+    resource.setrlimit(int(number), tuple(limits))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def limited(limits: Mapping[int, tuple[int, int]]) -> list[str]:
+    """Return the words before a command that give it these resource limits (soft, hard)."""
+    return [sys.executable, "-c", _LIMITED, json.dumps(limits)] if limits else []
+
+
 def command(*words: object, sockets: Sequence[socket.socket] = ()) -> list[str]:
     """Return the words that start `dicomtls storescp`; it is handed `sockets`, which have to be passed on."""
     handed = ",".join(str(sock.fileno()) for sock in sockets)
@@ -65,7 +79,7 @@ def command(*words: object, sockets: Sequence[socket.socket] = ()) -> list[str]:
 def storescp(
     *words: object,
     place: tuple[str, ...] = ("--port", "0"),
-    preexec: Callable[[], None] | None = None,
+    limits: Mapping[int, tuple[int, int]] | None = None,
     sockets: Sequence[socket.socket] = (),
     pass_fds: Sequence[int] = (),
     env: Mapping[str, str] | None = None,
@@ -79,8 +93,8 @@ def storescp(
     if not sockets:
         where += place
     process = subprocess.Popen(
-        command("--ready-file", ready, *where, *words, sockets=sockets),
-        env=cli.environment() | dict(env or {}), preexec_fn=preexec,
+        [*limited(limits or {}), *command("--ready-file", ready, *where, *words, sockets=sockets)],
+        env=cli.environment() | dict(env or {}),
         pass_fds=[*(sock.fileno() for sock in sockets), *pass_fds],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
