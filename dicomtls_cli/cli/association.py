@@ -116,7 +116,19 @@ _LONG_TIMEOUTS = ("--connect-timeout", "--tls-timeout", "--acse-timeout", "--dim
 _DCM4CHE = frozenset(
     {
         *("-b", "-c", "--connect", "--directory", "--max-pdulen-rcv", "--max-pdulen-snd", "--prior-high"),
-        *("--prior-low", "--tls", "--tls-aes", "--tls-eia-https", "--tls-eia-ldaps", "--not-async"),
+        *(
+            "--prior-low",
+            "--tls",
+            "--tls-aes",
+            "--tls-eia-https",
+            "--key-store",
+            "--key-store-pass",
+            "--key-pass",
+            "--trust-store",
+            "--trust-store-pass",
+            "--tls-eia-ldaps",
+            "--not-async",
+        ),
         *("--user-pass", "--user-rsp", "--accept", "--tls-noauth", *_DCM4CHE_TIMEOUTS),
     }
 )
