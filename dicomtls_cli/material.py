@@ -22,6 +22,20 @@ class KeyPair(NamedTuple):
         return f"KeyPair({self.cert_file!r}, {self.key_file!r})"
 
 
+class Prompt:
+    """A passphrase that a person is asked for: once, and after everything that may open without asking."""
+
+    def __init__(self, ask: Callable[[], bytes]) -> None:
+        self._ask = ask
+        self._answer: bytes | None = None
+
+    def __call__(self) -> bytes:
+        """Return the answer; a reload (SIGHUP) has nobody to ask, and gets the first one again."""
+        if self._answer is None:
+            self._answer = self._ask()
+        return self._answer
+
+
 class Trust(NamedTuple):
     """The certificates a peer is measured by.
 

@@ -117,15 +117,9 @@ _DCM4CHE = frozenset(
     {
         *("-b", "-c", "--connect", "--directory", "--max-pdulen-rcv", "--max-pdulen-snd", "--prior-high"),
         *("--prior-low", "--tls", "--tls-aes", "--tls-eia-https", "--tls-eia-ldaps", "--not-async"),
-        *(
-            "--user-pass",
-            "--user-rsp",
-            "--accept",
-            "--filepath",
-            "--response-delay",
-            "--tls-noauth",
-            *_DCM4CHE_TIMEOUTS,
-        ),
+        *("--key-store", "--key-store-pass", "--key-pass", "--trust-store", "--trust-store-pass"),
+        *("--user-pass", "--user-rsp", "--accept", "--filepath", "--response-delay", "--tls-noauth"),
+        *_DCM4CHE_TIMEOUTS,
     }
 )
 

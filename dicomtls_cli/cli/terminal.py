@@ -42,7 +42,9 @@ class Terminal:
         Raises OutputError when the log file cannot be opened.
         """
         log = logging.getLogger("dicomtls")
-        log.handlers.clear()
+        for handler in list(log.handlers):  # of a command that ran in this process before
+            log.removeHandler(handler)
+            handler.close()
         log.propagate = False
         log.setLevel(logging.WARNING)
         level = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}.get(self.verbosity, logging.DEBUG)

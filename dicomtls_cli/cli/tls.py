@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import ssl
@@ -14,8 +13,9 @@ import click
 
 from dicomtls_cli.cli.options import Decorator, Switch, with_options
 from dicomtls_cli.cli.terminal import Terminal, is_interactive, to_stdout
-from dicomtls_cli.cli.values import FILE, not_empty
+from dicomtls_cli.cli.values import FILE, STORE, STORE_OR_NONE, not_empty
 from dicomtls_cli.errors import UsageError
+from dicomtls_cli.material import Prompt
 from dicomtls_cli.services.peer import TlsOptions
 from dicomtls_cli.tls.policy import Identity, PeerCheck, Role
 from dicomtls_cli.tls.profiles import PROFILES, SUITES, SUITES_13
@@ -85,19 +85,34 @@ def _tls_option_list(role: Role, check: Switch, identity: Switch) -> list[Any]:
     requestor = role is Role.REQUESTOR
     identities = [i.value for i in Identity if requestor or i is not Identity.NAME]
     options = [
-        click.option("--cert", type=FILE, help="Own certificate, PEM or DER; may hold its chain, and the key too."),
-        click.option("--key", type=FILE, help="Its private key, PEM or DER."),
+        click.option("--cert", type=FILE,
+                     help="Own certificate, PEM, DER or PKCS#12; may hold its chain, and the key too."),
+        click.option("--key", type=FILE, help="Its private key, PEM, DER or PKCS#12."),
         click.option("+tls", "--enable-tls", "tls_pair", type=FILE, nargs=2, metavar="KEY CERT",
                      help="The same in DCMTK's order: key first."),
+        click.option("--key-store", type=STORE_OR_NONE if requestor else STORE, metavar="P12",
+                     help="Own certificate, chain and key in one PKCS#12 file"
+                     f"{' (dcm4che: an empty name shows none)' if requestor else ''}."),
         click.option("--key-passphrase-file", type=FILE,
-                     help=f"Passphrase of an encrypted key: the first line of this file. Else ${_PASSPHRASE_VARIABLE}, "
-                     "else asked for on a terminal."),
-        click.option("+pw", "--use-passwd", "passphrase", metavar="PASS",
+                     help="Passphrase of an encrypted key or key store: the first line of this file. "
+                     f"Else ${_PASSPHRASE_VARIABLE}, else asked for on a terminal; a key store is first tried "
+                     "without, and with dcm4che's `secret`."),
+        click.option("+pw", "--use-passwd", "--key-pass", "passphrase", metavar="PASS",
                      help="The passphrase itself: visible in the process list."),
+        click.option("--key-store-pass", metavar="PASS",
+                     help="The password of --key-store itself: visible in the process list."),
         click.option("+ps", "--std-passwd", "ask", is_flag=True, help="Ask for the passphrase."),
         click.option("--trust", "+cf", "--add-cert-file", "+cd", "--add-cert-dir", "trust", multiple=True,
                      metavar="FILE|DIR",
-                     help="Trusted certificates of peers or CAs; may be repeated. `system`: this machine's CAs."),
+                     help="Trusted certificates of peers or CAs, PEM, DER, PKCS#7 or PKCS#12; may be repeated. "
+                     "`system`: this machine's CAs."),
+        click.option("--trust-store", multiple=True, type=STORE, metavar="P12",
+                     help="The same, as dcm4che spells it."),
+        click.option("--trust-passphrase-file", type=FILE,
+                     help="Password of trusted certificates in PKCS#12: the first line of this file. "
+                     "They are first tried without, and with `secret`, unless it is given."),
+        click.option("--trust-store-pass", metavar="PASS",
+                     help="The password itself: visible in the process list."),
         click.option("--trust-ca", multiple=True, type=FILE, metavar="FILE",
                      help="A certificate that is a CA on purpose, although it does not say keyCertSign."),
         click.option("--peer-cert", type=click.Choice(["require", *([] if requestor else ["verify"]), "ignore"]),
@@ -155,13 +170,14 @@ def tls_options(role: Role) -> Decorator[Any]:
 
 
 _TLS_NAMES = (
-    "cert", "key", "tls_pair", "key_passphrase_file", "passphrase", "ask", "trust", "trust_ca",
+    "cert", "key", "tls_pair", "key_store", "key_store_pass", "key_passphrase_file", "passphrase", "ask",
+    "trust", "trust_ca", "trust_store", "trust_store_pass", "trust_passphrase_file",
     "tls_cipher", "extra_cipher", "tls12", "tls13", "x509_strict", "pin", "anonymous_tls",
 )  # fmt: skip
 
 
 def _refuse_tls_options(given: dict[str, Any]) -> None:
-    used = sorted(name for name, value in given.items() if value)
+    used = sorted(name for name, value in given.items() if value not in (None, False, ()))
     if used:
         raise UsageError(
             f"`--no-tls` contradicts the TLS options ({', '.join(name.replace('_', '-') for name in used)})",
@@ -171,15 +187,7 @@ def _refuse_tls_options(given: dict[str, Any]) -> None:
 
 
 def _tls_from(given: dict[str, Any], terminal: Terminal) -> TlsOptions:
-    cert, key = given["cert"], given["key"]
-    if given["tls_pair"]:
-        if cert or key:
-            raise UsageError(
-                "`+tls` and `--cert`/`--key` both name a key pair",
-                "give one of them",
-                slug="usage.contradiction",
-            )
-        key, cert = given["tls_pair"]
+    key, cert = _own_files(given)
     if given.get("anonymous_tls") and (cert or key):
         raise UsageError(
             "`--anonymous-tls` shows no certificate, yet one is given",
@@ -192,8 +200,9 @@ def _tls_from(given: dict[str, Any], terminal: Terminal) -> TlsOptions:
     profile = PROFILES[given["tls_profile"] or "bcp195-rfc9325"]
     if profile.retired and given["tls_profile"]:
         terminal.warning(f"profile `{profile.name}` (PS3.15 {profile.section}) is retired")
-    if given["passphrase"] is not None:
+    if given["passphrase"] or given["key_store_pass"] or given["trust_store_pass"]:
         terminal.warning("a passphrase on the command line is visible in the process list")
+    trust = (*given["trust"], *map(str, given["trust_store"]))
     for name in (*given["tls_cipher"], *given["extra_cipher"]):
         if name in SUITES_13:
             logger.info("`%s`: which TLS 1.3 suite is used cannot be limited here, only the version", name)
@@ -202,7 +211,8 @@ def _tls_from(given: dict[str, Any], terminal: Terminal) -> TlsOptions:
         cert=cert,
         key=key,
         passphrase=_passphrase(given, key or cert),
-        trust=tuple(Path(not_empty(entry)) for entry in given["trust"] if entry != "system"),
+        trust_passphrase=_trust_passphrase(given, trust),
+        trust=tuple(Path(not_empty(entry)) for entry in trust if entry != "system"),
         authorities=given["trust_ca"],
         system_trust="system" in given["trust"],
         peer_check=peer_check,
@@ -216,19 +226,76 @@ def _tls_from(given: dict[str, Any], terminal: Terminal) -> TlsOptions:
     )
 
 
+def _own_files(given: dict[str, Any]) -> tuple[Path | None, Path | None]:
+    """Return the files of our key and certificate, however they are named."""
+    named = {
+        "`--cert`/`--key`": (given["key"], given["cert"]),
+        "`+tls`": given["tls_pair"] or (None, None),
+        "`--key-store`": (None, given["key_store"]),
+    }
+    used = [spelled for spelled, files in named.items() if any(file is not None for file in files)]
+    if len(used) > 1:
+        raise UsageError(
+            f"{' and '.join(used)} both name a key pair", "give one of them", slug="usage.contradiction"
+        )
+    if given["key_store_pass"] is not None and given["key_store"] is None:
+        raise UsageError(
+            "`--key-store-pass` without `--key-store`",
+            "name the key store; the passphrase of `--key` is in a file: `--key-passphrase-file FILE`",
+            slug="usage.no-store",
+        )
+    key, cert = named[used[0]] if used else (None, None)
+    return key, cert or None  # `--key-store ""` names no file
+
+
 def _passphrase(given: dict[str, Any], key: Path | None) -> Callable[[], bytes] | None:
     """Return where the passphrase of an encrypted key comes from, if from anywhere."""
-    if given["passphrase"] is not None:
-        return lambda: str(given["passphrase"]).encode()
+    said = {given[name] for name in ("passphrase", "key_store_pass") if given[name] is not None}
+    if len(said) > 1:
+        raise UsageError(
+            "two passwords are given, and the key in a PKCS#12 file has that of the file",
+            "give one of them",
+            slug="usage.contradiction",
+        )
+    if said:
+        return str(said.pop()).encode
     if given["key_passphrase_file"] is not None:
-        from dicomtls_cli.pki.load import read_passphrase
-
-        return lambda: read_passphrase(given["key_passphrase_file"])
+        return _from_file(given["key_passphrase_file"])
     if _PASSPHRASE_VARIABLE in os.environ and not given["ask"]:
         return os.environ[_PASSPHRASE_VARIABLE].encode
-    if is_interactive():
-        # Once: a reload (SIGHUP) has nobody to ask.
-        return functools.cache(
-            lambda: str(click.prompt(f"Passphrase of {key}", hide_input=True, err=True)).encode()
+    return _prompt(f"Passphrase of {key}") if is_interactive() else None
+
+
+def _trust_passphrase(given: dict[str, Any], trust: Sequence[str]) -> Callable[[], bytes] | None:
+    """Return where the password of trusted certificates in PKCS#12 comes from, if from anywhere."""
+    said, file = given["trust_store_pass"], given["trust_passphrase_file"]
+    if not trust and (said is not None or file is not None):
+        raise UsageError(
+            f"`{'--trust-store-pass' if file is None else '--trust-passphrase-file'}` without trusted certificates",
+            "name their file: `--trust-store FILE`",
+            slug="usage.no-store",
         )
-    return None
+    if said is not None and file is not None:
+        raise UsageError(
+            "`--trust-store-pass` and `--trust-passphrase-file` both name a password",
+            "give one of them",
+            slug="usage.contradiction",
+        )
+    if said is not None:
+        return str(said).encode
+    if file is not None:
+        return _from_file(file)
+    return _prompt("Password of the trusted certificates") if is_interactive() else None
+
+
+def _from_file(path: Path) -> Callable[[], bytes]:
+    def read() -> bytes:
+        from dicomtls_cli.pki.load import read_passphrase
+
+        return read_passphrase(path)
+
+    return read
+
+
+def _prompt(text: str) -> Prompt:
+    return Prompt(lambda: str(click.prompt(text, hide_input=True, err=True)).encode())

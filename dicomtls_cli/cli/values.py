@@ -17,6 +17,7 @@ from dicomtls_cli.upperlayer.negotiation import ae_title
 TLS_PORT = 2762
 PLAIN_PORT = 11112
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(//|(?<=resource:))")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s)?")
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(?:([KMGT])(i?B)?|B)?")
 _PORT = re.compile(r"\d{1,5}")
@@ -135,10 +136,32 @@ def not_empty(text: str) -> str:
     return text
 
 
+class _Store(_File):
+    """A file as dcm4che names its key stores: URLs are refused, and with `or_none` an empty word names none."""
+
+    name = "P12"
+
+    def __init__(self, *, or_none: bool = False) -> None:
+        self._or_none = or_none
+
+    def convert(self, value: Any, parameter: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if self._or_none and value == "":
+            return value
+        if _URL.match(str(value)) and not Path(str(value)).exists():
+            raise UsageError(
+                f"`{value}` is a URL, and a key store is read from a file",
+                "write the path of the file; dcm4che's own `resource:` stores are in its etc/certs folder",
+                slug="usage.store-url",
+            )
+        return super().convert(value, parameter, ctx)
+
+
 FILE = _File()
 SIZE = _Size()
 FILE_MODE = _FileMode()
 STATUS = _Status()
+STORE = _Store()
+STORE_OR_NONE = _Store(or_none=True)
 AE_TITLE = _AeTitle()
 
 

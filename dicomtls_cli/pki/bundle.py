@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dicomtls_cli.errors import InputError, printable
+from dicomtls_cli.pki.contents import Kind, read_contents
+from dicomtls_cli.pki.keystore import Password
 from dicomtls_cli.pki.load import CertificateFile, read_certificate_files
 
 
@@ -33,17 +35,20 @@ class Bundle(NamedTuple):
     keys_dropped: int
 
 
-def collect(inputs: Sequence[Path], *, strip_keys: bool = False) -> Bundle:
-    """Read the certificates of `inputs`: PEM files (any number in each), DER files, directories of such.
+def collect(
+    inputs: Sequence[Path], *, strip_keys: bool = False, password: Password = None, more: Sequence[bytes] = ()
+) -> Bundle:
+    """Read the certificates of `inputs`: files in PEM (any number in each), DER, PKCS#7, PKCS#12, or directories.
 
-    Raises `InputError` for what cannot be read, for a private key among them unless `strip_keys` drops it,
-    and if there is no certificate at all.
+    `password` is for PKCS#12; `more` are certificates (DER) that come after those of the files. Raises
+    `InputError` for what cannot be read, for a private key among them unless `strip_keys` drops it, and if
+    there is no certificate at all.
     """
-    files = read_certificate_files(inputs, allow_key_only=True)
+    files = read_certificate_files(inputs, allow_key_only=True, password=password)
     keys = sum(file.keys for file in files)
     if keys and not strip_keys:
         raise _holds_key(next(file for file in files if file.keys))
-    found = [der for file in files for der in file.certificates]
+    found = [*(der for file in files for der in file.certificates), *more]
     if not found:
         raise InputError(
             "there is no certificate in the inputs",
@@ -53,6 +58,42 @@ def collect(inputs: Sequence[Path], *, strip_keys: bool = False) -> Bundle:
     unique = tuple(dict.fromkeys(found))
     certificates = tuple(describe(der) for der in unique)
     return Bundle(certificates, tuple(file.path for file in files), len(found) - len(unique), keys)
+
+
+def without(bundle: Bundle, wanted: Sequence[str], *, password: Password = None) -> Bundle:
+    """Return `bundle` without the certificates `wanted`: each a SHA-256 digest, or a file with certificates.
+
+    Raises `InputError` for one that is not in it, and if nothing is left.
+    """
+    gone: set[str] = set()
+    present = {one.sha256 for one in bundle.certificates}
+    for one in wanted:
+        digits = one.replace(":", "").lower()
+        if len(digits) == 64 and not set(digits) - set("0123456789abcdef"):
+            named = {digits}
+        else:
+            files = read_certificate_files([Path(one)], password=password)
+            named = {hashlib.sha256(der).hexdigest() for file in files for der in file.certificates}
+        if not named <= present:
+            raise InputError(
+                f"`{one}` is not in the bundle",
+                "`dicomtls bundle --list FILE` shows what is in it",
+                slug="bundle.not-in-it",
+            )
+        gone |= named
+    left = tuple(one for one in bundle.certificates if one.sha256 not in gone)
+    if not left:
+        raise InputError(
+            "nothing would be left of the bundle",
+            "remove the file itself, or bundle other certificates first",
+            slug="bundle.no-certificate",
+        )
+    return bundle._replace(certificates=left)
+
+
+def is_pkcs12(path: Path) -> bool:
+    """Tell whether the file `path` is PKCS#12, and so to be written as such again."""
+    return read_contents(path, "bundle").main_kind is Kind.PKCS12
 
 
 def render(bundle: Bundle) -> bytes:

@@ -55,16 +55,27 @@ class Item(NamedTuple):
         return f"Item({self.kind})"  # never the data: it may be a key
 
 
+class Store(NamedTuple):
+    """What was in a PKCS#12 file besides its items: how many private keys, and how many certificates our chain has.
+
+    The chain are the first certificates; 0 where none belongs to the key.
+    """
+
+    keys: int
+    chain: int
+
+
 class Contents(NamedTuple):
     """What is in one file, in its order.
 
     `openssl_ready` says that OpenSSL can read the file by itself: PEM, each marker alone on its line, no
-    blank line in a block.
+    blank line in a block. `store` is set where the file was PKCS#12, and has been opened.
     """
 
     path: Path
     items: tuple[Item, ...]
     openssl_ready: bool = False
+    store: Store | None = None
 
     @property
     def certificates(self) -> tuple[bytes, ...]:

@@ -6,6 +6,7 @@ from enum import Enum, auto
 
 _INTEGER, _BITS, _OCTETS, _OID, _SEQUENCE = 0x02, 0x03, 0x04, 0x06, 0x30
 _CONTEXT_0, _UTC_TIME, _GENERALIZED_TIME = 0xA0, 0x17, 0x18
+_CONSTRUCTED, _DEEPEST = 0x20, 24
 _PKCS7_OID = bytes.fromhex("2a864886f70d0107")
 
 
@@ -48,6 +49,29 @@ def shape(element: bytes) -> Shape:
     return Shape.UNKNOWN
 
 
+def greatest_iterations(element: bytes) -> int:
+    """Return the greatest iteration count of a key derivation in the DER `element`, 0 if there is none.
+
+    In PKCS#12 (RFC 7292 4, B, C) and PBES2 (RFC 8018 A) alike it is the INTEGER after the OCTET STRING of a
+    salt. What is encrypted is not looked into.
+    """
+    greatest, waiting = 0, [(element, 0)]
+    while waiting:
+        outer, depth = waiting.pop()
+        before = 0
+        for tag, child in _children(outer, limit=1 << 16):
+            content = _value(child)
+            if tag == _INTEGER and before == _OCTETS:
+                greatest = max(greatest, int.from_bytes(content))
+            if depth < _DEEPEST:
+                if tag & _CONSTRUCTED:
+                    waiting.append((child, depth + 1))
+                elif tag == _OCTETS and first_element(content) == content:
+                    waiting.append((content, depth + 1))
+            before = tag
+    return greatest
+
+
 def _versioned(tags: list[int], version: bytes) -> Shape:
     if version == b"\x03" and tags[1:2] == [_SEQUENCE]:
         return Shape.PKCS12  # RFC 7292 4
@@ -70,14 +94,14 @@ def _signed(body: bytes) -> Shape:
     return Shape.CRL if times else Shape.UNKNOWN  # RFC 5280 5.1
 
 
-def _children(element: bytes) -> list[tuple[int, bytes]]:
+def _children(element: bytes, limit: int = 16) -> list[tuple[int, bytes]]:
     """Return (tag, whole element) of what is directly inside `element`; stops where it is not DER."""
     outer = _element(element, 0)
     if outer is None:
         return []
     _, at, end = outer
     children: list[tuple[int, bytes]] = []
-    while at < end and len(children) < 16:
+    while at < end and len(children) < limit:
         found = _element(element, at)
         if found is None or found[2] > end:
             return []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dicomtls_cli.errors import DicomTlsError, InputError
 from dicomtls_cli.pki.contents import Kind, read_contents
+from dicomtls_cli.pki.keystore import Password
 from dicomtls_cli.pki.load import SUFFIXES
 from dicomtls_cli.pki.pair import Pair, encrypted_without_passphrase, open_key, read_pair, wrong_passphrase
 
@@ -16,19 +17,19 @@ _NEIGHBOURS = 200  # files looked through for the certificate that a stray key b
 
 
 def explain_key_pair(
-    cert: Path, key: Path | None, error: Exception, *, passphrase_given: bool
+    cert: Path, key: Path | None, error: Exception, *, passphrase: Password
 ) -> DicomTlsError:
     """Return the error that says what is wrong with `cert` and `key`, which `ssl` refused with `error`.
 
-    `key` None means that the key is in `cert`; `passphrase_given` says whether there was one to answer with.
+    `key` None means that the key is in `cert`; `passphrase` is what `key_pair` was given.
     Never raises; where nothing is found wrong, OpenSSL's own words are passed on.
     """
     if isinstance(error, DicomTlsError):
         return error
     try:
-        pair = read_pair(cert, key)
+        pair = read_pair(cert, key, passphrase)
         encrypted = pair.key.kind is Kind.ENCRYPTED_KEY
-        if encrypted and not passphrase_given:
+        if encrypted and passphrase is None:
             return encrypted_without_passphrase(pair.key_path)
         reason = str(getattr(error, "reason", None) or "")
         found = _by_reason(pair, reason) or _by_reading(pair, encrypted)

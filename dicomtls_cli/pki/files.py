@@ -25,11 +25,15 @@ _NO_DIRECTORY = {errno.ENOENT, errno.ENOTDIR}
 
 
 class NewFile(NamedTuple):
-    """A file to be written: `private` ones are 0600 from their creation, others 0644 less the umask."""
+    """A file to be written: `private` ones are 0600 from their creation, others 0644 less the umask.
+
+    `replaces` says that it takes the place of an older one of ours, whatever `force` says of the others.
+    """
 
     path: Path
     data: bytes
     private: bool = False
+    replaces: bool = False
 
     def __repr__(self) -> str:
         return f"NewFile({self.path})"  # never the data: it may be a key
@@ -171,16 +175,17 @@ def write_files(files: Sequence[NewFile], *, force: bool = False) -> None:
     replaced, not even one that appears in between. With `force` a symbolic link is replaced, not followed.
     Raises `OutputError`.
     """
-    check_targets([file.path for file in files], force=force)
+    for file in files:
+        check_targets([file.path], force=force or file.replaces)
     staged: list[_Staged] = []
     complete = False
     try:
         for file in files:
             with _told(file.path):
                 staged.append(_stage(file))
-        for one in staged:
+        for one, file in zip(staged, files, strict=True):
             with _told(one.target):
-                one.place(force=force)
+                one.place(force=force or file.replaces)
         complete = True
     finally:
         for one in reversed(staged):

@@ -1,14 +1,15 @@
-"""Make a private key and the self-signed certificate that works as its own anchor everywhere."""
+"""Make a private key and its certificate: self-signed, the one that works as its own anchor everywhere, or a CA's."""
 
 from __future__ import annotations
 
 import hashlib
 import ipaddress
+import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dicomtls_cli.errors import UsageError
 from dicomtls_cli.pki.contents import MAX_PASSPHRASE
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
     PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+    PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
 BACKDATED = timedelta(minutes=5)
 """A peer whose clock is a little behind accepts a new certificate at once."""
 
 MAX_DAYS = 36500
+_A_DAY = timedelta(days=1)
 
 
 class KeyType(StrEnum):
@@ -38,9 +41,34 @@ class KeyType(StrEnum):
     ED25519 = "ed25519"
 
 
+class Fault(StrEnum):
+    """What `--fault` makes wrong on purpose with a certificate for tests."""
+
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not-yet-valid"
+    WRONG_HOST = "wrong-host"
+    WRONG_EKU = "wrong-eku"
+    WEAK_KEY = "weak-key"
+    CA_TRUE = "ca-true"
+    CORRUPT_SIGNATURE = "corrupt-signature"
+
+
+class Issuer(NamedTuple):
+    """A CA: its certificate and its key."""
+
+    certificate: x509.Certificate
+    key: PrivateKey
+
+    def __repr__(self) -> str:
+        return f"Issuer({self.certificate.subject!r})"
+
+
 @dataclass(frozen=True)
 class Profile:
-    """What a certificate will say; checked, and nothing made yet."""
+    """What a certificate will say; checked, and nothing made yet.
+
+    `exact` is the subject of the certificate or request that this one follows, where `subject` only shows it.
+    """
 
     name: str
     subject: tuple[SubjectPart, ...]
@@ -48,6 +76,9 @@ class Profile:
     key_type: KeyType
     not_before: datetime
     not_after: datetime
+    exact: x509.Name | None = None
+    is_ca: bool = False
+    fault: Fault | None = None
 
     @property
     def subject_text(self) -> str:
@@ -101,27 +132,48 @@ def prepare(
     )
 
 
-def issue(profile: Profile, *, passphrase: bytes | None = None) -> GeneratedPair:
-    """Make the key and the certificate that `profile` describes (RFC 5280 4).
+def faulty(profile: Profile, fault: Fault, now: datetime | None = None) -> Profile:
+    """Return `profile` with `fault`, and with a subject that says so."""
+    start = (now or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
+    lasting = profile.not_after - profile.not_before
+    marked = replace(profile, fault=fault, subject=(*parse_subject(f"/OU=faulty: {fault}"), *profile.subject))
+    if fault is Fault.EXPIRED:
+        return replace(marked, not_before=start - lasting - _A_DAY, not_after=start - _A_DAY)
+    if fault is Fault.NOT_YET_VALID:
+        return replace(marked, not_before=start + _A_DAY, not_after=start + lasting + _A_DAY)
+    if fault is Fault.WRONG_HOST:
+        return replace(marked, names=("wrong-host.invalid",))
+    return marked
+
+
+def issue(
+    profile: Profile, *, passphrase: bytes | None = None, issuer: Issuer | None = None
+) -> GeneratedPair:
+    """Make the key and the certificate that `profile` describes (RFC 5280 4), signed by `issuer` or itself.
 
     The key is PKCS#8 PEM, encrypted if a `passphrase` of 1 to 1023 bytes is given. Raises `UsageError` for
     any other passphrase.
     """
-    from cryptography.hazmat.primitives import serialization
-
     if passphrase is not None:
         check_new_passphrase(passphrase)
-    key = _new_key(profile.key_type)
-    certificate = _self_signed(profile, key)
+    key = new_key(profile)
+    der = certify(profile, key.public_key(), issuer, key)
+    return GeneratedPair(
+        profile,
+        ssl.DER_cert_to_PEM_cert(der).encode(),
+        key_pem(key, passphrase),
+        hashlib.sha256(der).hexdigest(),
+    )
+
+
+def key_pem(key: PrivateKey, passphrase: bytes | None = None) -> bytes:
+    """Return `key` as PKCS#8 PEM, encrypted if there is a `passphrase`."""
+    from cryptography.hazmat.primitives import serialization
+
     encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if passphrase is not None:
         encryption = serialization.BestAvailableEncryption(passphrase)
-    return GeneratedPair(
-        profile,
-        certificate.public_bytes(serialization.Encoding.PEM),
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption),
-        hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).hexdigest(),
-    )
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
 
 def check_new_passphrase(passphrase: bytes) -> None:
@@ -149,9 +201,13 @@ def generate(
     return issue(profile, passphrase=passphrase)
 
 
-def _new_key(kind: KeyType) -> PrivateKey:
+def new_key(profile: Profile) -> PrivateKey:
+    """Return a new key of the kind that `profile` asks for."""
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+    kind = profile.key_type
+    if profile.fault is Fault.WEAK_KEY:
+        return rsa.generate_private_key(65537, 1024)  # noqa: S505 - asked for as a fault
     if kind is KeyType.ED25519:
         return ed25519.Ed25519PrivateKey.generate()
     if kind in (KeyType.P256, KeyType.P384):
@@ -159,58 +215,115 @@ def _new_key(kind: KeyType) -> PrivateKey:
     return rsa.generate_private_key(65537, int(kind.removeprefix("rsa")))
 
 
-def _self_signed(profile: Profile, key: PrivateKey) -> x509.Certificate:
+def subject_name(profile: Profile) -> x509.Name:
+    """Return the subject of `profile` as a certificate holds it."""
+    from cryptography import x509
+
+    if profile.exact is not None:
+        return profile.exact
+    return x509.Name([x509.NameAttribute(x509.ObjectIdentifier(p.oid), p.value) for p in profile.subject])
+
+
+def certify(profile: Profile, public: PublicKey, issuer: Issuer | None, own: PrivateKey | None) -> bytes:
+    """Return the certificate (DER) of the `public` key, signed by `issuer`, or without one by its `own` key."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+    from cryptography.hazmat.primitives.serialization import Encoding
 
-    public = key.public_key()
-    name = x509.Name([x509.NameAttribute(x509.ObjectIdentifier(p.oid), p.value) for p in profile.subject])
+    signer = issuer.key if issuer else own
+    assert signer is not None
+    name, serial = subject_name(profile), x509.random_serial_number()
+    identifier = x509.SubjectKeyIdentifier.from_public_key(public)
+    if issuer is None and profile.exact is not None:
+        identifier = _identifier_of_its_own(public, serial)
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
-        .issuer_name(name)
+        .issuer_name(issuer.certificate.subject if issuer else name)
         .public_key(public)
-        .serial_number(x509.random_serial_number())
+        .serial_number(serial)
         .not_valid_before(profile.not_before)
         .not_valid_after(profile.not_after)
     )
-    for extension, critical in _extensions(profile, public):
-        builder = builder.add_extension(extension, critical)
-    return builder.sign(key, None if profile.key_type is KeyType.ED25519 else hashes.SHA256())
-
-
-def _extensions(
-    profile: Profile, public: rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
-) -> list[tuple[x509.ExtensionType, bool]]:
-    """Return the extensions, each with whether it is critical."""
-    from cryptography import x509
-    from cryptography.x509.oid import ExtendedKeyUsageOID
-
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        # RSA key transport is gone from our suites; peers with older ones look for this bit.
-        key_encipherment=profile.key_type.startswith("rsa"),
-        content_commitment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    roles = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    extensions = _ca_extensions() if profile.is_ca else _extensions(profile, public)
     # Without the two key identifiers OpenSSL-based peers ignore a second certificate of the same subject.
+    identifiers = ((identifier, False), (_authority_key(issuer, identifier), False))
+    for extension, critical in (*extensions, *identifiers):
+        builder = builder.add_extension(extension, critical)
+    hashed = None if isinstance(signer, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    der = builder.sign(signer, hashed).public_bytes(Encoding.DER)
+    if profile.fault is Fault.CORRUPT_SIGNATURE:
+        return der[:-1] + bytes([der[-1] ^ 1])  # the signature is the last element, RFC 5280 4.1
+    return der
+
+
+def _identifier_of_its_own(public: PublicKey, serial: int) -> x509.SubjectKeyIdentifier:
+    """Return a key identifier for a renewed self-signed certificate.
+
+    With the same one as its predecessor's, OpenSSL takes either of the two for the issuer of the other, and
+    refuses one of them where a bundle holds both.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    key = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return x509.SubjectKeyIdentifier(hashlib.sha256(key + serial.to_bytes(20)).digest()[:20])
+
+
+def _authority_key(issuer: Issuer | None, own: x509.SubjectKeyIdentifier) -> x509.AuthorityKeyIdentifier:
+    from cryptography import x509
+
+    if issuer is None:
+        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
+    try:
+        identifier = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    except x509.ExtensionNotFound:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier.value)
+
+
+def _key_usage(**bits: bool) -> x509.KeyUsage:
+    from cryptography import x509
+
+    names = (
+        "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+        "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+    )  # fmt: skip
+    return x509.KeyUsage(**{name: bits.get(name, False) for name in names})
+
+
+def _ca_extensions() -> list[tuple[x509.ExtensionType, bool]]:
+    """Return those of a CA that signs certificates of nodes, and no further CAs."""
+    from cryptography import x509
+
     return [
-        (x509.BasicConstraints(ca=False, path_length=None), True),
-        (usage, True),
-        (x509.ExtendedKeyUsage(roles), False),
-        (x509.SubjectAlternativeName([_general_name(name) for name in profile.names]), False),
-        (x509.SubjectKeyIdentifier.from_public_key(public), False),
-        (x509.AuthorityKeyIdentifier.from_issuer_public_key(public), False),
+        (x509.BasicConstraints(ca=True, path_length=0), True),
+        (_key_usage(key_cert_sign=True, crl_sign=True), True),
     ]
 
 
-def _general_name(name: str) -> x509.GeneralName:
+def _extensions(profile: Profile, public: PublicKey) -> list[tuple[x509.ExtensionType, bool]]:
+    """Return the extensions of a node's certificate, each with whether it is critical."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    roles = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    if profile.fault is Fault.WRONG_EKU:
+        roles = [ExtendedKeyUsageOID.EMAIL_PROTECTION]
+    # RSA key transport is gone from our suites; peers with older ones look for keyEncipherment.
+    usage = _key_usage(digital_signature=True, key_encipherment=isinstance(public, rsa.RSAPublicKey))
+    return [
+        (x509.BasicConstraints(ca=profile.fault is Fault.CA_TRUE, path_length=None), True),
+        (usage, True),
+        (x509.ExtendedKeyUsage(roles), False),
+        (x509.SubjectAlternativeName([general_name(name) for name in profile.names]), False),
+    ]
+
+
+def general_name(name: str) -> x509.GeneralName:
+    """Return `name`, one of a profile's, as a subjectAltName holds it."""
     from cryptography import x509
 
     return x509.IPAddress(ipaddress.ip_address(name)) if is_address(name) else x509.DNSName(name)

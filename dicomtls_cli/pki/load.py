@@ -13,14 +13,17 @@ from typing import NamedTuple
 
 from dicomtls_cli.errors import InputError, OutputError, printable
 from dicomtls_cli.material import KeyPair, Trust
-from dicomtls_cli.pki.contents import MAX_PASSPHRASE, Contents, Item, Kind, read_contents
+from dicomtls_cli.pki.contents import MAX_PASSPHRASE, Contents, Item, Kind
 from dicomtls_cli.pki.files import NewFile, read_capped, write_files
+from dicomtls_cli.pki.keystore import Password, read_opened
 from dicomtls_cli.pki.pair import encrypted_without_passphrase, open_key, read_pair
 
 _log = logging.getLogger("dicomtls.pki")
 
-SUFFIXES = frozenset({".pem", ".crt", ".cer", ".der"})
+SUFFIXES = frozenset({".pem", ".crt", ".cer", ".der", ".p7b"})
 """The files of a directory that are read as certificates, in any case of letters."""
+
+_PARSED_AT_ONCE = 200  # certificates
 
 _NOT_TRUST: dict[Kind, tuple[str, str]] = {
     Kind.EMPTY: ("trust.empty", "put the peers' certificates into it: `dicomtls bundle CERT... -o FILE`"),
@@ -31,8 +34,6 @@ _NOT_TRUST: dict[Kind, tuple[str, str]] = {
     Kind.PUBLIC_KEY: ("trust.is-public-key", "name the certificate, not the bare public key"),
     Kind.REQUEST: ("trust.is-request", "name the certificate that was issued for this request"),
     Kind.CRL: ("trust.is-crl", "name the certificate of the CA that issued this list"),
-    Kind.PKCS7: ("trust.is-pkcs7", "convert it: `openssl pkcs7 -print_certs -in FILE -out CERTS.pem`"),
-    Kind.PKCS12: ("trust.is-pkcs12", "convert it: `openssl pkcs12 -nokeys -in FILE -out CERTS.pem`"),
     Kind.JAVA_KEYSTORE: ("trust.is-jks", "convert it: `keytool -exportcert -rfc -keystore FILE -alias NAME`"),
 }
 _NOT_TRUST[Kind.ENCRYPTED_KEY] = _NOT_TRUST[Kind.OPENSSH_KEY] = _NOT_TRUST[Kind.PRIVATE_KEY]
@@ -47,15 +48,22 @@ class CertificateFile(NamedTuple):
     keys: int = 0
 
 
-def load_trust(files: Sequence[Path], authorities: Sequence[Path] = (), *, system: bool = False) -> Trust:
+def load_trust(
+    files: Sequence[Path],
+    authorities: Sequence[Path] = (),
+    *,
+    system: bool = False,
+    password: Password = None,
+) -> Trust:
     """Read the trusted certificates in `files`, and in `authorities`, which are CAs by the user's word.
 
-    Each is a PEM file, a DER file, or a directory of such. A certificate found twice counts once. A private
-    key among them is left out, and warned of through the logger `dicomtls.pki`. Raises `InputError` for what
-    cannot be read and for a file or directory without a certificate.
+    Each is a file in PEM, DER, PKCS#7 or PKCS#12 (opened by `password`, see `read_opened`), or a directory
+    of such. A certificate found twice counts once. A private key among them is left out, and warned of
+    through the logger `dicomtls.pki`. Raises `InputError` for what cannot be read and for a file or
+    directory without a certificate.
     """
-    trusted = read_certificate_files(files)
-    named_as_ca = read_certificate_files(authorities)
+    trusted = read_certificate_files(files, password=password)
+    named_as_ca = read_certificate_files(authorities, password=password)
     for file in (*trusted, *named_as_ca):
         if file.keys:
             _log.warning(
@@ -68,17 +76,24 @@ def load_trust(files: Sequence[Path], authorities: Sequence[Path] = (), *, syste
     return Trust(tuple(dict.fromkeys(anchors)), digests, system)
 
 
-def read_certificate_files(entries: Sequence[Path], *, allow_key_only: bool = False) -> list[CertificateFile]:
-    """Read the certificates of `entries`: PEM files, DER files, or directories of such (`SUFFIXES`).
+def read_certificate_files(
+    entries: Sequence[Path], *, allow_key_only: bool = False, password: Password = None
+) -> list[CertificateFile]:
+    """Read the certificates of `entries`: PEM, DER, PKCS#7, PKCS#12, or directories of such (`SUFFIXES`).
 
-    With `allow_key_only` a file with nothing but a private key is not an error. Every certificate returned is
-    one that OpenSSL can parse. Raises `InputError` naming the file at fault.
+    `password` is for PKCS#12. With `allow_key_only` a file with nothing but a private key is not an error.
+    Every certificate returned is one that OpenSSL can parse. Raises `InputError` naming the file at fault.
     """
-    files = [_certificates_of(path, allow_key_only) for entry in entries for path in certificate_paths(entry)]
-    # A context that nobody ever connects with: it is the only X.509 parser in the standard library.
-    parser = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    paths = [path for entry in entries for path in certificate_paths(entry)]
+    files = [_certificates_of(path, allow_key_only, password) for path in paths]
+    parsed = 0
     for file in files:
         for number, der in enumerate(file.certificates, 1):
+            if parsed % _PARSED_AT_ONCE == 0:
+                # A context nobody ever connects with: it is the only X.509 parser in the standard library,
+                # and keeps what it has parsed, in time that grows with the square.
+                parser = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            parsed += 1
             try:
                 parser.load_verify_locations(cadata=der)
             except (ssl.SSLError, ValueError):
@@ -106,14 +121,14 @@ def certificate_paths(entry: Path) -> list[Path]:
     if not found:
         raise InputError(
             f"the directory `{entry}` holds no certificate file",
-            "files ending in .pem, .crt, .cer or .der are read",
+            "files ending in .pem, .crt, .cer, .der or .p7b are read",
             slug="trust.empty-directory",
         )
     return found
 
 
-def _certificates_of(path: Path, allow_key_only: bool) -> CertificateFile:
-    contents = read_contents(path, "certificate")
+def _certificates_of(path: Path, allow_key_only: bool, password: Password) -> CertificateFile:
+    contents = read_opened(path, "certificate", password)
     found = CertificateFile(path, contents.certificates, len(contents.keys))
     if not found.certificates and not (allow_key_only and found.keys):
         kind = contents.main_kind
@@ -138,24 +153,31 @@ def key_pair(
     """Yield what `ssl` loads for the certificate (chain) `cert` and its private `key`; valid inside `with`.
 
     `key` None means that the key is in `cert`. PEM files are handed over as they are. What OpenSSL cannot
-    read by itself (DER; PEM with a byte order mark or joined lines) goes through a temporary directory that
-    ends with the context, the key encrypted under a random passphrase: never in the clear. `passphrase` is
-    called at most once, and only for an encrypted key. Raises `InputError` for files that are missing, not
-    what they should be, or an encrypted key without `passphrase`; also when OpenSSL asks for it later on.
+    read by itself (PKCS#12; DER; PEM with a byte order mark or joined lines) goes through files that end
+    with the context, in memory where the system has such, the key encrypted under a random passphrase:
+    never in the clear. `passphrase` is called at most once, and only for an encrypted key or a key store.
+    Raises `InputError` for files that are missing, not what they should be, or an encrypted key without
+    `passphrase`; also when OpenSSL asks for it later on.
     """
-    pair = read_pair(cert, key)
+    pair = read_pair(cert, key, passphrase)
     answer = _Answer(passphrase, pair.key_path)
+    if pair.key_contents.store and pair.key_contents.store.keys > 1:
+        _log.warning(
+            "the key store `%s` holds %d private keys; the first is used",
+            printable(str(pair.key_path)),
+            pair.key_contents.store.keys,
+        )
     if pair.key.kind is Kind.ENCRYPTED_KEY and passphrase is None:
         raise encrypted_without_passphrase(pair.key_path)
     with ExitStack() as stack:
         cert_file, key_file = str(cert), str(pair.key_path)
         if not (pair.certificates.openssl_ready and pair.key_contents.openssl_ready):
-            directory = stack.enter_context(_temporary_directory())
+            keep = stack.enter_context(_temporary_files())
             if not pair.certificates.openssl_ready:
-                cert_file = str(_temporary_chain(directory, pair.certificates))
+                cert_file = keep("chain.pem", _chain(pair.certificates))
             if not pair.key_contents.openssl_ready:
                 secret = os.urandom(32).hex().encode()
-                key_file = str(_temporary_key(directory, pair.key, pair.key_path, answer, secret))
+                key_file = keep("key.pem", _key(pair.key, pair.key_path, answer, secret))
                 answer = _Answer(lambda: secret, pair.key_path)
         yield KeyPair(cert_file, key_file, answer)
 
@@ -184,6 +206,46 @@ class _Answer:
 
 
 @contextmanager
+def _temporary_files() -> Iterator[Callable[[str, bytes], str]]:
+    """Yield a function that keeps bytes where OpenSSL can read them by the name it returns.
+
+    In memory where Linux lets us: nothing is left behind even when the process is killed. Elsewhere in a
+    directory of mode 0700; the passphrase of a key left in one died with the process.
+    """
+    with ExitStack() as stack:
+        directory: list[Path] = []
+
+        def keep(name: str, data: bytes) -> str:
+            in_memory = _in_memory(name, data, stack)
+            if in_memory is not None:
+                return in_memory
+            if not directory:
+                directory.append(stack.enter_context(_temporary_directory()))
+            write_files([NewFile(directory[0] / name, data, private=True)])
+            return str(directory[0] / name)
+
+        yield keep
+
+
+def _in_memory(name: str, data: bytes, stack: ExitStack) -> str | None:
+    """Return the path of `data` as a file that has no name on any disk; None where there is no such thing."""
+    if not hasattr(os, "memfd_create"):
+        return None
+    try:
+        descriptor = os.memfd_create(f"dicomtls-{name}", os.MFD_CLOEXEC)
+    except OSError:
+        return None
+    file = stack.enter_context(os.fdopen(descriptor, "wb", buffering=0))
+    path = f"/proc/self/fd/{descriptor}"
+    try:
+        os.fchmod(descriptor, 0o600)
+        file.write(data)
+    except OSError:
+        return None
+    return path if os.access(path, os.R_OK) else None
+
+
+@contextmanager
 def _temporary_directory() -> Iterator[Path]:
     try:
         from tempfile import TemporaryDirectory
@@ -199,19 +261,17 @@ def _temporary_directory() -> Iterator[Path]:
         yield Path(name)
 
 
-def _temporary_chain(directory: Path, chain: Contents) -> Path:
-    path = directory / "chain.pem"
-    text = "".join(ssl.DER_cert_to_PEM_cert(der) for der in chain.certificates)
-    write_files([NewFile(path, text.encode())])
-    return path
+def _chain(contents: Contents) -> bytes:
+    """Return what is shown to a peer, PEM: of a key store only the chain of its key, not what it trusts."""
+    chain = contents.store.chain if contents.store else 0
+    shown = contents.certificates[: chain or None]
+    return "".join(ssl.DER_cert_to_PEM_cert(der) for der in shown).encode()
 
 
-def _temporary_key(directory: Path, key: Item, source: Path, answer: _Answer, secret: bytes) -> Path:
+def _key(key: Item, source: Path, answer: _Answer, secret: bytes) -> bytes:
+    """Return the key as PEM, encrypted under `secret`."""
     from cryptography.hazmat.primitives import serialization
 
-    path = directory / "key.pem"
     opened = open_key(key, source, answer() if key.kind is Kind.ENCRYPTED_KEY else None)
     encryption = serialization.BestAvailableEncryption(secret)
-    pem = opened.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
-    write_files([NewFile(path, pem, private=True)])
-    return path
+    return opened.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)

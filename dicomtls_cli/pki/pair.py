@@ -7,24 +7,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dicomtls_cli.errors import InputError
-from dicomtls_cli.pki.contents import KEYS, Contents, Item, Kind, read_contents
+from dicomtls_cli.pki.contents import KEYS, Contents, Item, Kind
+from dicomtls_cli.pki.keystore import Password, read_opened
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 _BOTH_FILES = "give the certificate with `--cert` and its private key with `--key`"
+_TO_PKCS12 = (
+    "convert it to PKCS#12: "
+    "`keytool -importkeystore -srckeystore FILE -destkeystore NEW.p12 -deststoretype PKCS12`"
+)
 _NOT_CERTIFICATE: dict[Kind, tuple[str, str]] = {
     Kind.EMPTY: ("certificate.empty", "make a pair with `dicomtls gencert NAME`"),
     Kind.PRIVATE_KEY: ("certificate.is-key", _BOTH_FILES),
     Kind.PUBLIC_KEY: ("certificate.is-public-key", _BOTH_FILES),
     Kind.REQUEST: ("certificate.is-request", "name the certificate that was issued for this request"),
     Kind.CRL: ("certificate.is-crl", _BOTH_FILES),
-    Kind.PKCS7: ("certificate.is-pkcs7", "convert it: `openssl pkcs7 -print_certs -in FILE -out CERT.pem`"),
-    Kind.PKCS12: ("certificate.is-pkcs12", "convert it: `openssl pkcs12 -in FILE -out PAIR.pem`"),
-    Kind.JAVA_KEYSTORE: (
-        "certificate.is-jks",
-        "convert it with `keytool -importkeystore` to PKCS#12, then PEM",
-    ),
+    Kind.JAVA_KEYSTORE: ("certificate.is-jks", _TO_PKCS12),
 }
 _NOT_CERTIFICATE[Kind.ENCRYPTED_KEY] = _NOT_CERTIFICATE[Kind.PRIVATE_KEY]
 _NOT_CERTIFICATE[Kind.OPENSSH_KEY] = _NOT_CERTIFICATE[Kind.PRIVATE_KEY]
@@ -34,8 +34,7 @@ _NOT_KEY: dict[Kind, tuple[str, str]] = {
     Kind.PUBLIC_KEY: ("key.is-public-key", _BOTH_FILES),
     Kind.REQUEST: ("key.is-request", _BOTH_FILES),
     Kind.OPENSSH_KEY: ("key.is-openssh", "convert a copy of it: `ssh-keygen -p -m PKCS8 -f COPY`"),
-    Kind.PKCS12: ("key.is-pkcs12", "convert it: `openssl pkcs12 -nocerts -in FILE -out KEY.pem`"),
-    Kind.JAVA_KEYSTORE: ("key.is-jks", "convert it with `keytool -importkeystore` to PKCS#12, then PEM"),
+    Kind.JAVA_KEYSTORE: ("key.is-jks", _TO_PKCS12),
 }
 
 
@@ -52,13 +51,14 @@ class Pair(NamedTuple):
         return self.key_contents.path
 
 
-def read_pair(cert: Path, key: Path | None) -> Pair:
+def read_pair(cert: Path, key: Path | None, password: Password = None) -> Pair:
     """Read certificate and key, and see that each file is what it should be.
 
-    `key` None means that the key is in `cert`. Whether the key belongs to the certificate is not looked at.
-    Raises `InputError` that says what a file really is; swapped files are told as such.
+    `key` None means that the key is in `cert`. `password` is for PKCS#12 (`read_opened`). Whether the key
+    belongs to the certificate is not looked at. Raises `InputError` that says what a file really is; swapped
+    files are told as such.
     """
-    certificates = read_contents(cert, "certificate")
+    certificates = read_opened(cert, "certificate", password)
     if key is None:
         if not certificates.certificates:
             raise _not(certificates, "certificate")
@@ -69,7 +69,7 @@ def read_pair(cert: Path, key: Path | None) -> Pair:
                 slug="key.not-given",
             )
         return Pair(certificates, certificates, _usable_key(certificates))
-    keys = read_contents(key, "private key")
+    keys = read_opened(key, "private key", password)
     if not certificates.certificates and certificates.keys and keys.certificates and not keys.keys:
         raise InputError(
             f"certificate and key are swapped: `{key}` is a certificate, `{cert}` is a private key",

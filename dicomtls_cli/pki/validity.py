@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from dicomtls_cli.errors import printable
 from dicomtls_cli.pki.bundle import BundledCertificate, describe
+from dicomtls_cli.pki.keystore import Password
 from dicomtls_cli.pki.load import read_certificate_files
 
 _SOON = timedelta(days=30)
@@ -37,10 +38,16 @@ class Validity(NamedTuple):
             yield f"peers with these certificates are refused outside their dates: {', '.join(faults[:_SHOWN])}{more}"
 
 
-def read_validity(cert: Path, trust: Sequence[Path]) -> Validity:
-    """Read the certificates of the file `cert` and of the trust files; raise `InputError` where that fails."""
-    own, *_ = read_certificate_files([cert])
-    trusted = [der for file in read_certificate_files(trust) for der in file.certificates]
+def read_validity(
+    cert: Path, trust: Sequence[Path], *, password: Password = None, trust_password: Password = None
+) -> Validity:
+    """Read the certificates of the file `cert` and of the trust files; raise `InputError` where that fails.
+
+    The passwords are those of the files in PKCS#12, as `load_trust` and `key_pair` take them.
+    """
+    own, *_ = read_certificate_files([cert], password=password)
+    theirs = read_certificate_files(trust, password=trust_password)
+    trusted = [der for file in theirs for der in file.certificates]
     return Validity(cert, _described(own.certificates), _described(dict.fromkeys(trusted)))
 
 

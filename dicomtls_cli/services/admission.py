@@ -79,7 +79,12 @@ class Admission:
         from dicomtls_cli.pki.validity import read_validity
 
         try:
-            return read_validity(Path(tls.cert), [Path(path) for path in (*tls.trust, *tls.authorities)])
+            return read_validity(
+                Path(tls.cert),
+                [Path(path) for path in (*tls.trust, *tls.authorities)],
+                password=tls.passphrase,
+                trust_password=tls.trust_passphrase,
+            )
         except DicomTlsError as error:  # OpenSSL took them: they serve, only nobody is warned in time
             logger.warning("the dates of our certificates are not watched: %s", error.message)
             return None

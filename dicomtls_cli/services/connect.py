@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 from dicomtls_cli.errors import AssociationLost, ConnectionFailed, DicomTlsError, ExitCode
 from dicomtls_cli.services.diagnose import Stage, diagnose
-from dicomtls_cli.services.peer import Peer, Requestor
+from dicomtls_cli.services.peer import Peer, Requestor, Timeouts
+from dicomtls_cli.tls.context import client_context
 from dicomtls_cli.tls.handshake import TlsFacts, handshake, messages
 from dicomtls_cli.tls.names import is_address
-from dicomtls_cli.tls.policy import Role
+from dicomtls_cli.tls.policy import PeerCheck, Role, TlsPolicy
 from dicomtls_cli.upperlayer.association import Association
 from dicomtls_cli.upperlayer.failures import AssociationRejected, ConnectionBroken
 from dicomtls_cli.upperlayer.header import NotDicom
@@ -274,3 +275,26 @@ def _speaks_tls(peer: Peer, requestor: Requestor) -> bool:
 def _quick(requestor: Requestor) -> Requestor:
     timeouts = requestor.timeouts._replace(connect=_PROBE_SECONDS, tls=_PROBE_SECONDS)
     return requestor._replace(timeouts=timeouts)
+
+
+def peer_certificate(peer: Peer, timeouts: Timeouts) -> bytes:
+    """Return the certificate (DER) that `peer` shows, whoever it is: nothing is verified, and nothing sent.
+
+    Also that of a peer which wants one of ours: its own comes first. Raises DicomTlsError.
+    """
+    policy = TlsPolicy(Role.REQUESTOR, peer_check=PeerCheck.IGNORE)
+    sock = _connect_tcp(peer, Requestor(timeouts=timeouts))
+    shown: bytes | None = None
+    try:
+        with _wrap(sock, client_context(policy), peer.host) as secured:
+            try:
+                shown = handshake(secured, time.monotonic() + timeouts.tls).certificate
+            except OSError:
+                shown = messages(secured).certificate
+                if shown is None:
+                    raise
+    except (OSError, ValueError) as error:
+        raise diagnose(error, role=Role.REQUESTOR, stage=Stage.TLS, peer=str(peer)) from error
+    finally:
+        sock.close()
+    return shown or b""

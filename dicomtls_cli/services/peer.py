@@ -48,13 +48,15 @@ class Timeouts(NamedTuple):
 class TlsOptions(NamedTuple):
     """What is wanted of TLS, with files that were not read yet.
 
-    `passphrase` is called when the key turns out to be encrypted; `pin` is 64 hexadecimal digits (colons
+    `passphrase` is called when the key, or the PKCS#12 file it is in, turns out to be encrypted,
+    `trust_passphrase` for the PKCS#12 files among the trusted certificates; `pin` is 64 hexadecimal digits (colons
     allowed) or the path of a certificate file. The rest is as in TlsPolicy.
     """
 
     cert: Path | str | None = None
     key: Path | str | None = None
     passphrase: Callable[[], bytes] | None = None
+    trust_passphrase: Callable[[], bytes] | None = None
     trust: tuple[Path | str, ...] = ()
     authorities: tuple[Path | str, ...] = ()
     system_trust: bool = False
@@ -108,7 +110,7 @@ def tls_context(role: Role, options: TlsOptions) -> ssl.SSLContext:
             trust=trust,
             peer_check=options.peer_check,
             identity=options.identity,
-            pin=_pin_digest(options.pin),
+            pin=_pin_digest(options.pin, options.trust_passphrase),
             profile=options.profile,
             ciphers=options.ciphers,
             extra_ciphers=options.extra_ciphers,
@@ -122,8 +124,7 @@ def tls_context(role: Role, options: TlsOptions) -> ssl.SSLContext:
                 raise
             from dicomtls_cli.pki.explain import explain_key_pair
 
-            given = options.passphrase is not None
-            raise explain_key_pair(cert, key, error, passphrase_given=given) from error
+            raise explain_key_pair(cert, key, error, passphrase=options.passphrase) from error
 
 
 def _check_names(options: TlsOptions) -> None:
@@ -145,7 +146,7 @@ def _trust(options: TlsOptions) -> Trust | None:
         files.append(Path(options.pin))
     if not (files or authorities or options.system_trust):
         return None
-    return load_trust(files, authorities, system=options.system_trust)
+    return load_trust(files, authorities, system=options.system_trust, password=options.trust_passphrase)
 
 
 def digest_from(text: str) -> bytes | None:
@@ -154,12 +155,12 @@ def digest_from(text: str) -> bytes | None:
     return bytes.fromhex(digits) if re.fullmatch(r"[0-9A-Fa-f]{64}", digits) else None
 
 
-def _pin_digest(pin: str | None) -> bytes | None:
+def _pin_digest(pin: str | None, password: Callable[[], bytes] | None) -> bytes | None:
     if pin is None:
         return None
     if (digest := digest_from(pin)) is not None:
         return digest
-    anchors = load_trust([Path(pin)]).anchors
+    anchors = load_trust([Path(pin)], password=password).anchors
     if len(anchors) != 1:
         raise InputError(
             f"`{pin}` holds {len(anchors)} certificates; a pin is exactly one",

@@ -37,6 +37,9 @@ from dicomtls_cli.upperlayer.negotiation import Proposal, propose, refused_conte
 logger = logging.getLogger("dicomtls.association")
 
 _FRUITLESS = 2  # associations in a row that stored nothing: the peer is at fault, not a file
+_QUICK = (
+    1 << 20
+)  # bytes that leave before the outcome of the last instance is told: a report must not lag behind
 _FIRST_PAUSE = 1.0  # seconds before the first association that is tried again; twice as long for each further
 _LONGEST_PAUSE = 30.0
 _TRANSIENT = 2  # the result of an A-ASSOCIATE-RJ that may pass, PS3.8 9.3.4
@@ -123,15 +126,20 @@ class Sender:
     def outcomes(self) -> Iterator[Outcome]:
         """Send one instance after the other and yield what becomes of each, in the order of the answers."""
         while True:
+            if self._staged is None or self._staged.length > _QUICK:
+                yield from self._take_told()
             more = self._fill()
-            told, self._told = self._told, []
-            yield from told
+            yield from self._take_told()
             if self._outstanding:
                 self._look_ahead()
                 self._await_response()
             elif not more:
                 break
         self._close()
+
+    def _take_told(self) -> list[Outcome]:
+        told, self._told = self._told, []
+        return told
 
     def abandon(self) -> None:
         """Abort what is still open: the sending was left in the middle."""

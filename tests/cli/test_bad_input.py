@@ -130,9 +130,11 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     put["encrypted.key"].write_bytes(
         good.private_key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, secret)
     )
-    put["store.p12"].write_bytes(
-        pkcs12.serialize_key_and_certificates(b"x", good.private_key, good.certificate, None, secret)
+    locked = serialization.BestAvailableEncryption(b"a password nobody tries")
+    put["locked.p12"].write_bytes(
+        pkcs12.serialize_key_and_certificates(b"x", good.private_key, good.certificate, None, locked)
     )
+    put["damaged.p12"].write_bytes(b"0\x07\x02\x01\x030\x02\x05\0")
     put["wrong-passphrase"].write_text("not it\n")
     put["empty"].write_bytes(b"")
     put["garbage"].write_bytes(bytes(range(256)) * 4)
@@ -185,7 +187,9 @@ BAD_FILES = [
     ({"cert": "image.dcm"}, "certificate.not-a-certificate", 3),
     ({"cert": "good.key"}, "certificate.is-key", 3),
     ({"cert": "encrypted.key"}, "certificate.is-key", 3),
-    ({"cert": "store.p12"}, "certificate.is-pkcs12", 3),
+    ({"cert": "damaged.p12"}, "store.damaged", 3),
+    ({"cert": "locked.p12"}, "store.locked", 3),
+    ({"cert": "locked.p12", "key-passphrase-file": "wrong-passphrase"}, "store.wrong-password", 3),
     ({"cert": "cut.pem"}, "pem.damaged", 3),
     ({"cert": "hollow.pem"}, "certificate.damaged", 3),
     ({"cert": "small.crt", "key": "small.key"}, "certificate.key-too-small", 3),
@@ -198,7 +202,7 @@ BAD_FILES = [
     ({"key": "garbage"}, "key.not-a-key", 3),
     ({"key": "image.dcm"}, "key.not-a-key", 3),
     ({"key": "good.crt"}, "key.is-certificate", 3),
-    ({"key": "store.p12"}, "key.is-pkcs12", 3),
+    ({"key": "locked.p12"}, "store.locked", 3),
     ({"key": "cut.key"}, "pem.damaged", 3),
     ({"key": "damaged.key"}, "key.damaged", 3),
     ({"key": "other.key"}, "key.mismatch", 3),
@@ -215,7 +219,10 @@ BAD_FILES = [
     ({"trust": "image.dcm"}, "trust.not-a-certificate", 3),
     ({"trust": "good.key"}, "trust.is-key", 3),
     ({"trust": "encrypted.key"}, "trust.is-key", 3),
-    ({"trust": "store.p12"}, "trust.is-pkcs12", 3),
+    ({"trust": "damaged.p12"}, "store.damaged", 3),
+    ({"trust": "locked.p12"}, "store.locked", 3),
+    ({"trust": "locked.p12", "trust-passphrase-file": "wrong-passphrase"}, "store.wrong-password", 3),
+    ({"trust-store": "locked.p12"}, "store.locked", 3),
     ({"trust": "cut.pem"}, "pem.damaged", 3),
     ({"trust": "hollow.pem"}, "trust.damaged", 3),
     ({"trust-ca": "missing"}, "file.missing", 3),
@@ -230,7 +237,11 @@ def test_a_bad_file(
     parts = {"cert": "good.crt", "key": "good.key", "trust": "good.crt", **bad}
     options = [word for part, file in parts.items() for word in (f"--{part}", material[file])]
     before = snapshot(material.folder)
-    at_fault = bad.get("cert", list(bad.values())[-1]) if slug != "key.wrong-passphrase" else bad["key"]
+    at_fault = (
+        bad.get("cert", list(bad.values())[-1])
+        if slug not in ("key.wrong-passphrase", "store.wrong-password")
+        else next(iter(bad.values()))
+    )
     refuses(lines.words(name, options), slug, exit_code, material[at_fault])
     assert snapshot(material.folder) == before
 

@@ -228,7 +228,10 @@ def test_the_report_of_another_peer(archive: Archive, tmp_path: Path) -> None:
 
 
 def test_a_killed_run_is_gone_on_with(archive: Archive, tmp_path: Path) -> None:
-    """It is killed while the fourth instance is under way; all arrive once in the end."""
+    """It is killed while the fourth instance is under way; all arrive in the end.
+
+    The fourth leaves before the third is written down: that one may be sent again.
+    """
     made(tmp_path / "in", 7)
 
     def script(peer: Scripted) -> None:
@@ -244,10 +247,12 @@ def test_a_killed_run_is_gone_on_with(archive: Archive, tmp_path: Path) -> None:
             env=cli.environment(),
         )  # fmt: skip
         process.wait(cli.LIMIT)
-    assert outcomes("r") == {f"{n}.dcm": "stored" for n in (1, 2, 3)}
+    known = outcomes("r")
+    assert known.items() >= {"1.dcm": "stored", "2.dcm": "stored"}.items()
+    assert known.keys() <= {"1.dcm", "2.dcm", "3.dcm"}
     Path("r").write_text(Path("r").read_text().replace(f":{port}", f":{archive.port}"))
     assert archive.send("in", "--resume", "r", "--report", "r").exit_code == 0
-    assert archive.take() == {f"1.2.{n}" for n in (4, 5, 6, 7)}
+    assert archive.take() == {f"1.2.{n}" for n in range(1, 8) if f"{n}.dcm" not in known}
 
 
 def test_a_lost_association_leaves_what_is_not_stored(tmp_path: Path) -> None:

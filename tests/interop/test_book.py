@@ -1,4 +1,4 @@
-"""The two DCMTK recipes of the Orthanc book, word for word with `dicomtls` in front.
+"""The three recipes of the Orthanc book, DCMTK's and dcm4che's, word for word with `dicomtls` in front.
 
 https://orthanc.uclouvain.be/book/faq/dicom-tls.html
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import cli, peers
+from tests.support.images import FOLDER
 
 pytestmark = pytest.mark.interop
 
@@ -43,6 +44,8 @@ ANONYMOUS_CONFIGURATION = """{
 }"""
 
 RECIPES = {"mutual": (MUTUAL, MUTUAL_CONFIGURATION), "anonymous": (ANONYMOUS, ANONYMOUS_CONFIGURATION)}
+
+CT = FOLDER / "CT_small.dcm"
 
 DCMTKS_LINES = [
     "I: Requesting Association",
@@ -134,3 +137,31 @@ def test_an_invalid_certificate_is_refused_where_none_is_required(tmp_path: Path
         orthanc.log.wait_for("TLS error: certificate verify failed")
     assert result.exit_code == 12
     assert "it does not trust our certificate" in result.stderr
+
+
+DCM4CHE = (
+    "storescu -c ORTHANC@localhost:4242 --tls --trust-store ./orthanc.p12 --key-store ./dcm4che.p12 "
+    '--trust-store-pass "" --key-store-pass "" sample.dcm'
+)
+DCM4CHE_CONFIGURATION = MUTUAL_CONFIGURATION.replace("dcmtk.crt", "dcm4che.crt").replace("DCMTK", "STORESCU")
+
+
+def test_dcm4ches_recipe(tmp_path: Path) -> None:
+    """The stores are made as the book makes them: Orthanc's holds its private key, which we warn of."""
+    peers.need(peers.ORTHANC)
+    for name in ("orthanc", "dcm4che"):
+        for command in (
+            "openssl req -x509 -nodes -days 365 -newkey rsa:2048 "
+            f'-keyout {name}.key -out {name}.crt -subj "/C=BE/CN=localhost"',
+            f'openssl pkcs12 -export -in {name}.crt -inkey {name}.key -out {name}.p12 -password pass:""',
+        ):
+            subprocess.run(shlex.split(command), cwd=tmp_path, check=True, capture_output=True)
+    (tmp_path / "sample.dcm").write_bytes(CT.read_bytes())
+    options = configuration(DCM4CHE_CONFIGURATION, tmp_path, bundle=False)
+    with peers.orthanc(tmp_path / "orthanc", **options) as orthanc:
+        line = DCM4CHE.replace("4242", str(orthanc.dicom_port))
+        result = cli.run_process(*shlex.split(line), cwd=tmp_path)
+        assert len(orthanc.instances()) == 1
+    assert result.exit_code == 0, result.stderr
+    assert "warning: the trust file `orthanc.p12` also holds a private key" in result.stderr
+    assert "process list" not in result.stderr, "an empty password is no secret"

@@ -121,7 +121,7 @@ def test_private_keys(foreign: Foreign, other: Foreign, put):
         collected = collect([both, path, good], strip_keys=True)
         assert [c.der for c in collected.certificates] == [foreign.cert_der, other.cert_der]
         assert collected.keys_dropped == 2
-        assert b"KEY" not in render(collected)
+        assert b"PRIVATE KEY" not in render(collected)
         refused("bundle.no-certificate", [path], strip_keys=True)
     assert "besides its certificate" in refused("bundle.private-key", [both]).message
 

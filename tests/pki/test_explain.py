@@ -23,7 +23,9 @@ def explained(cert: Path, key: Path | None, passphrase: bytes | None = None) -> 
     try:
         context.load_cert_chain(cert, key, (lambda: passphrase or b""))
     except OSError as error:  # SSLError too
-        return explain_key_pair(cert, key, error, passphrase_given=passphrase is not None)
+        return explain_key_pair(
+            cert, key, error, passphrase=None if passphrase is None else lambda: passphrase
+        )
     raise AssertionError("OpenSSL took it")
 
 
@@ -97,7 +99,7 @@ def test_der_is_no_reason_where_the_pair_does_not_match(files, other: Foreign, p
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
             pair.cert_file, pair.key_file, pair.passphrase
         )
-    assert explain_key_pair(files["cert"], der, caught.value, passphrase_given=False).slug == "key.mismatch"
+    assert explain_key_pair(files["cert"], der, caught.value, passphrase=None).slug == "key.mismatch"
 
 
 def test_a_damaged_certificate(files, foreign: Foreign, put):
@@ -133,14 +135,14 @@ def test_a_weak_signature(put):
 
 
 def test_openssls_own_words_where_nothing_is_found_wrong(files):
-    error = explain_key_pair(files["cert"], files["key"], ssl.SSLError(1, "odd"), passphrase_given=False)
+    error = explain_key_pair(files["cert"], files["key"], ssl.SSLError(1, "odd"), passphrase=None)
     assert error.slug == "certificate.refused"
     assert "odd" in error.message
 
 
 def test_our_own_errors_pass(files):
     ours = InputError("x", slug="key.encrypted")
-    assert explain_key_pair(files["cert"], files["key"], ours, passphrase_given=False) is ours
+    assert explain_key_pair(files["cert"], files["key"], ours, passphrase=None) is ours
 
 
 def test_a_key_tls_cannot_use(files, put):

@@ -111,16 +111,13 @@ class TestTrust:
 
     @pytest.mark.parametrize("form", ["PEM", "DER"])
     def test_what_openssl_makes(self, foreign: Foreign, put, tmp_path, form):
-        key, cert, out = put("k.pem", foreign.key_pem), put("c.pem", foreign.cert_pem), tmp_path / "out"
+        key, out = put("k.pem", foreign.key_pem), tmp_path / "out"
         for slug, words in {
             "trust.is-request": ("req", "-new", "-key", key, "-subj", "/CN=x", "-outform", form),
             "trust.is-public-key": ("pkey", "-in", key, "-pubout", "-outform", form),
-            "trust.is-pkcs7": ("crl2pkcs7", "-nocrl", "-certfile", cert, "-outform", form),
         }.items():
             openssl(*words, "-out", out)
             refused(slug, load_trust, [out])
-        openssl("pkcs12", "-export", "-inkey", key, "-in", cert, "-passout", "pass:", "-out", out)
-        refused("trust.is-pkcs12", load_trust, [out])
 
     def test_unreadable_directory(self, tmp_path):
         (tmp_path / "d").mkdir(mode=0)
@@ -236,9 +233,22 @@ class TestKeyPair:
         with key_pair(cert, put("a.key", foreign.key_pem)) as pair:
             assert Path(pair.cert_file).read_bytes().count(b"BEGIN") == 2
 
+    def test_the_key_in_memory_is_private_encrypted_and_gone(self, foreign: Foreign, put, monkeypatch):
+        if not hasattr(os, "memfd_create"):
+            pytest.skip("this system has no files in memory")
+        monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+        cert, key = put("a.cer", foreign.cert_der), put("a.der", foreign.key(Encoding.DER))
+        with key_pair(cert, key) as pair:
+            path = Path(pair.key_file)
+            assert str(path.readlink()).startswith("/memfd:dicomtls-key.pem"), "no name on any disk"
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert path.read_bytes().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
+        assert not path.exists() or not str(path.readlink()).startswith("/memfd:dicomtls-")
+
     def test_the_temporary_key_is_private_encrypted_and_gone(
         self, foreign: Foreign, put, tmp_path, monkeypatch
     ):
+        monkeypatch.delattr(os, "memfd_create", raising=False)
         temporary = tmp_path / "tmp"
         temporary.mkdir()
         monkeypatch.setattr(tempfile, "tempdir", str(temporary))
@@ -261,6 +271,7 @@ class TestKeyPair:
         assert list(temporary.iterdir()) == []
 
     def test_no_temporary_directory(self, foreign: Foreign, put, tmp_path, monkeypatch):
+        monkeypatch.delattr(os, "memfd_create", raising=False)
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "no"))
         with pytest.raises(DicomTlsError) as caught:
             load(put("a.cer", foreign.cert_der), put("a.key", foreign.key_pem))
