@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -19,6 +20,7 @@ from dicomtls_cli.cli.words import StrictCommand
 from dicomtls_cli.dimse.command import Priority
 from dicomtls_cli.dimse.status import words as status_words
 from dicomtls_cli.errors import DicomTlsError, ExitCode, InputError, UsageError
+from dicomtls_cli.services.pathlist import read_paths
 from dicomtls_cli.services.peer import Peer, TlsOptions
 from dicomtls_cli.services.scan import Instance, Skipped, scan
 from dicomtls_cli.services.send import Outcome, send
@@ -40,6 +42,19 @@ _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
     is_flag=True,
     help="Do not descend into folders of a folder.",
 )
+@click.option(
+    "+sp",
+    "--scan-pattern",
+    "scan_pattern",
+    metavar="PATTERN",
+    multiple=True,
+    help="In folders, take only files whose name matches, as `*.dcm`; repeatable [all].",
+)
+@click.option(
+    "--strict-files",
+    is_flag=True,
+    help="In folders, count what is hidden or no DICOM as a failure [pass it over].",
+)
 @click.option("--halt", is_flag=True, help="Stop at the first failure [go on with the rest].")
 @click.option("--fail-on-warning", is_flag=True, help="Count a warning status as a failure.")
 @click.option("--priority", type=click.Choice(list(_PRIORITIES)), help="DIMSE priority [medium].")
@@ -52,6 +67,8 @@ def storescu(
     connect: str | None,
     aec: str | None,
     no_recurse: bool,
+    scan_pattern: tuple[str, ...],
+    strict_files: bool,
     halt: bool,
     fail_on_warning: bool,
     terminal: Terminal,
@@ -59,7 +76,10 @@ def storescu(
     link: Link,
     **priority: str | bool | None,
 ) -> int:
-    """Send the DICOM files at each PATH (files, or folders with all in them) to PEER by C-STORE over TLS.
+    """Send the DICOM files at each PATH to PEER by C-STORE over TLS.
+
+    A PATH is a file, a folder with all in it, a DICOMDIR with all it lists, or `-`: a list of paths on standard
+    input, one a line, or with NULs between them.
 
     PEER is `[AET@]host[:port]`, or `host port` as DCMTK writes it; port 2762 unless given (11112 with
     --no-tls). Each file is proposed and sent exactly as it is stored, over as few associations as possible.
@@ -68,12 +88,15 @@ def storescu(
     \b
       dicomtls storescu pacs.example 2762 images/ --cert me.crt --key me.key --trust pacs.crt
       dicomtls storescu localhost 4242 +tls dcmtk.key dcmtk.crt +cf orthanc.crt a.dcm b.dcm
+      find images -newer last -print0 | dicomtls storescu pacs.example 2762 - --trust pacs.crt
     """  # noqa: D301
     refuse_pem_files(words)
     peer, paths = _peer_and_paths(words, connect, aec, tls is not None)
+    named = _named(paths, _path_list() if "-" in paths else None)
     requestor = make_requestor(link, tls)
     tally = _Tally(terminal, peer, fail_on_warning)
-    found = tally.instances(scan(paths, recurse=not no_recurse), halt=halt)
+    files = scan(named, recurse=not no_recurse, patterns=scan_pattern, strict=strict_files)
+    found = tally.instances(files, halt=halt)
     for outcome in send(
         peer, found, requestor, priority=_PRIORITIES[PRIORITY.take(priority) or "medium"], halt=halt
     ):
@@ -85,7 +108,7 @@ def storescu(
 
 def _peer_and_paths(
     words: tuple[str, ...], connect: str | None, aec: str | None, tls: bool
-) -> tuple[Peer, list[Path]]:
+) -> tuple[Peer, list[str]]:
     if connect is not None:
         peer, rest = parse_peer(connect, aec=aec, tls=tls)[0], list(words)
     elif words:
@@ -98,7 +121,44 @@ def _peer_and_paths(
             "name DICOM files or folders; `dicomtls echoscu` only verifies the peer",
             slug="usage.no-path",
         )
-    return peer, [Path(not_empty(word)) for word in rest]
+    if rest.count("-") > 1:
+        raise UsageError(
+            "`-` stands twice on the line, and there is one standard input",
+            "name it once; a file of that name is `./-`",
+            slug="usage.list-twice",
+        )
+    return peer, [not_empty(word) for word in rest]
+
+
+def _path_list() -> IO[bytes]:
+    """Return standard input, unbuffered, as a list of paths; a person at a terminal is not waited for."""
+    try:
+        if not sys.stdin.isatty():
+            return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
+        why = "a terminal"
+    except (AttributeError, ValueError):  # None or closed
+        why = "closed"
+    raise UsageError(
+        f"`-` reads a list of paths on standard input, and that is {why}",
+        "pipe one in: `find FOLDER -name '*.dcm' -print0 | dicomtls storescu PEER -`",
+        slug="usage.no-list",
+    )
+
+
+def _named(paths: list[str], path_list: IO[bytes] | None) -> Iterator[Path]:
+    """Yield the paths of the line, those of the list on standard input where `-` stands."""
+    for path in paths:
+        if path != "-" or path_list is None:
+            yield Path(path)
+            continue
+        try:
+            yield from read_paths(path_list)
+        except OSError as error:
+            raise InputError(
+                f"cannot read the list of paths on standard input: {error.strerror}",
+                "pipe one in, or name the files",
+                slug="input.unreadable",
+            ) from error
 
 
 @dataclass

@@ -151,7 +151,7 @@ def test_hints_name_what_there_is(name: str) -> None:
 # What DCMTK's own programs know and this slice does not: options of later issues, or of none.
 LATER = {
     "echoscu": "--abort --repeat",
-    "storescu": "--abort --repeat +sp --scan-pattern -usr --user -pwd --password -epw --empty-password "
+    "storescu": "--abort --repeat -usr --user -pwd --password -epw --empty-password "
     "-rsp --pos-response +u --enable-new-vr -u --disable-new-vr +cl --compression-level",
     "storescp": "-ac --access-full +ac --access-control --refuse --reject --sleep-after --sleep-during "
     "--abort-after --abort-during -ss --sort-conc-studies -su --sort-on-study-uid -sp "
