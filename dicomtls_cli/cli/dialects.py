@@ -142,10 +142,6 @@ STORESCU = Dialect(
         {
             "-x= --propose-uncompr -xe --propose-little": _NO_TRANSFER_SYNTAX,
             "-xb --propose-big -xi --propose-implicit": _NO_TRANSFER_SYNTAX,
-            "-f --read-dataset": Refused(
-                "a data set without file meta does not say its transfer syntax",
-                "make files of them: `dcmconv +F IN OUT`",
-            ),
             "+C --combine": Refused(
                 "one transfer syntax goes in each presentation context, so that files go as they are",
                 "leave it out",
@@ -187,7 +183,9 @@ STORESCU = Dialect(
             "-R --required": Stated("only the presentation contexts that are needed are proposed"),
             "-nh --no-halt": Stated("a file that fails does not stop the others"),
             "-rn --no-rename": Stated("files are never renamed"),
-            "+f --read-file +fo --read-file-only": Stated("files in the DICOM file format are read"),
+            "+f --read-file +fo --read-file-only -f --read-dataset": Stated(
+                "DICOM files and bare data sets are both read, and told apart by their content"
+            ),
             "-xs --propose-lossless -xy --propose-jpeg8 -xx --propose-jpeg12": Stated(_PROPOSED_AS_NEEDED),
             "-xv --propose-j2k-lossless -xw --propose-j2k-lossy": Stated(_PROPOSED_AS_NEEDED),
             "-xt --propose-jls-lossless -xu --propose-jls-lossy": Stated(_PROPOSED_AS_NEEDED),

@@ -12,6 +12,7 @@ from dicomtls_cli.cli.association import Link, association_options
 from dicomtls_cli.cli.dialects import STORESCU
 from dicomtls_cli.cli.interrupt import interruptible
 from dicomtls_cli.cli.options import Switch, output_options
+from dicomtls_cli.cli.paths import named_paths
 from dicomtls_cli.cli.plan import tell_plan
 from dicomtls_cli.cli.requestor import connect_option, make_requestor, refuse_pem_files, report_echo
 from dicomtls_cli.cli.tally import Tally
@@ -46,6 +47,19 @@ _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
     "no_recurse",
     is_flag=True,
     help="Do not descend into folders of a folder.",
+)
+@click.option(
+    "+sp",
+    "--scan-pattern",
+    "scan_pattern",
+    metavar="PATTERN",
+    multiple=True,
+    help="In folders, take only files whose name matches, as `*.dcm`; repeatable [all].",
+)
+@click.option(
+    "--strict-files",
+    is_flag=True,
+    help="In folders, count what is hidden or no DICOM as a failure [pass it over].",
 )
 @click.option("--halt", is_flag=True, help="Stop at the first failure [go on with the rest].")
 @click.option("--fail-on-warning", is_flag=True, help="Count a warning status as a failure.")
@@ -98,6 +112,8 @@ def storescu(
     connect: str | None,
     aec: str | None,
     no_recurse: bool,
+    scan_pattern: tuple[str, ...],
+    strict_files: bool,
     halt: bool,
     fail_on_warning: bool,
     report: Path | None,
@@ -114,7 +130,10 @@ def storescu(
     link: Link,
     **priority: str | bool | None,
 ) -> int:
-    """Send the DICOM files at each PATH (files, or folders with all in them) to PEER by C-STORE over TLS.
+    """Send the DICOM files at each PATH to PEER by C-STORE over TLS.
+
+    A PATH is a file, a folder with all in it, a DICOMDIR with all it lists, or `-`: a list of paths on standard
+    input, one a line, or with NULs between them.
 
     PEER is `[AET@]host[:port]`, or `host port` as DCMTK writes it; port 2762 unless given (11112 with
     --no-tls). Each file is sent exactly as it is stored, or converted where the peer refuses that, over as few
@@ -124,6 +143,7 @@ def storescu(
     \b
       dicomtls storescu pacs.example 2762 images/ --cert me.crt --key me.key --trust pacs.crt
       dicomtls storescu localhost 4242 +tls dcmtk.key dcmtk.crt +cf orthanc.crt a.dcm b.dcm
+      find images -newer last -print0 | dicomtls storescu pacs.example 2762 - --trust pacs.crt
     """  # noqa: D301
     if not_async and window > 1:
         raise UsageError(
@@ -142,7 +162,7 @@ def storescu(
         retry,
         transcode == "auto",
     )
-    found = scan(paths, recurse=not no_recurse)
+    found = scan(named_paths(paths), recurse=not no_recurse, patterns=scan_pattern, strict=strict_files)
     if dry_run:
         if generate is not None:
             raise UsageError(
@@ -193,7 +213,7 @@ def _open_reports(
 
 def _peer_and_paths(
     words: tuple[str, ...], connect: str | None, aec: str | None, tls: bool, generate: int | None
-) -> tuple[Peer, list[Path]]:
+) -> tuple[Peer, list[str]]:
     """Return the peer and the PATHs; there may be none with `generate`, or with dcm4che's `-c`."""
     if connect is not None:
         peer, rest = parse_peer(connect, aec=aec, tls=tls)[0], list(words)
@@ -203,7 +223,13 @@ def _peer_and_paths(
         raise UsageError("no peer and no file is named", "write `PEER PATH...`", slug="usage.no-peer")
     if not rest and connect is None and generate is None:
         raise _no_path(peer)
-    return peer, [Path(not_empty(word)) for word in rest]
+    if rest.count("-") > 1:
+        raise UsageError(
+            "`-` stands twice on the line, and there is one standard input",
+            "name it once; a file of that name is `./-`",
+            slug="usage.list-twice",
+        )
+    return peer, [not_empty(word) for word in rest]
 
 
 def _no_path(peer: Peer) -> UsageError:

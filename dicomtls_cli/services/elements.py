@@ -6,7 +6,10 @@ Nothing here reads a value it was not asked for, and no length that stands in th
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 from typing import NamedTuple
+
+from dicomtls_cli.services.syntax import TransferSyntax
 
 MAX_VALUE = 65536
 """The longest value, in bytes, that is returned as text; no text of interest is longer."""
@@ -52,6 +55,13 @@ EXPLICIT_LITTLE = _encoding(False, "<")
 EXPLICIT_BIG = _encoding(False, ">")
 
 
+def of_syntax(syntax: TransferSyntax) -> Encoding:
+    """Return how elements stand in a data set of `syntax`, a deflated one once it is inflated."""
+    if syntax.big_endian:
+        return EXPLICIT_BIG
+    return IMPLICIT_LITTLE if syntax.implicit else EXPLICIT_LITTLE
+
+
 class Element(NamedTuple):
     """The header of a data element; `vr` is empty where the encoding has none."""
 
@@ -68,10 +78,11 @@ def name_of(tag: int) -> str:
 
 def tag_at(data: memoryview, at: int, encoding: Encoding) -> int:
     """Return the tag that stands at byte `at`. Raises ShortError."""
-    return _tag_and_length(data, at, encoding)[0]
+    return item_at(data, at, encoding)[0]
 
 
-def _tag_and_length(data: memoryview, at: int, encoding: Encoding) -> tuple[int, int]:
+def item_at(data: memoryview, at: int, encoding: Encoding) -> tuple[int, int]:
+    """Return tag and length of the item or delimiter at byte `at` (PS3.5 7.5). Raises ShortError."""
     if len(data) < at + 8:
         raise ShortError(at + 8)  # no element or item is shorter
     group, element, length = encoding.item.unpack_from(data, at)
@@ -81,7 +92,7 @@ def _tag_and_length(data: memoryview, at: int, encoding: Encoding) -> tuple[int,
 def element_at(data: memoryview, at: int, encoding: Encoding) -> Element:
     """Return the element whose header is at byte `at` (PS3.5 7.1.2, 7.1.3). Raises ShortError, HeadError."""
     if encoding.implicit:
-        tag, length = _tag_and_length(data, at, encoding)
+        tag, length = item_at(data, at, encoding)
         return Element(tag, b"", length, at + 8)
     if len(data) < at + 8:
         raise ShortError(at + 8)
@@ -94,6 +105,62 @@ def element_at(data: memoryview, at: int, encoding: Encoding) -> Element:
     if len(data) < at + 12:
         raise ShortError(at + 12)
     return Element(tag, vr, encoding.long.unpack_from(data, at + 8)[0], at + 12)
+
+
+def any_element_at(data: memoryview, at: int, encoding: Encoding) -> Element:
+    """Return the element whose header is at byte `at`, also where its VR is none. Raises ShortError, HeadError.
+
+    Letters may be a VR of a later standard: a long length then follows two reserved bytes that are zero (PS3.5
+    7.1.2), else a short one. Other bytes are the length of an element without VR, as some writers mix them in.
+    """
+    if encoding.implicit or bytes(data[at + 4 : at + 6]) in VRS or len(data) < at + 12:
+        return element_at(data, at, encoding)
+    group, number, vr, short = encoding.explicit.unpack_from(data, at)
+    if not b"AA" <= vr <= b"ZZ":  # pydicom's rule
+        tag, length = item_at(data, at, encoding)
+        return Element(tag, b"", length, at + 8)
+    tag = group << 16 | number
+    if short:
+        return Element(tag, vr, short, at + 8)
+    return Element(tag, vr, encoding.long.unpack_from(data, at + 8)[0], at + 12)
+
+
+def skip_plain(
+    data: memoryview,
+    at: int,
+    last: int,
+    stop: int,
+    encoding: Encoding,
+    wanted: Collection[int] = (),
+    values: dict[int, str] | None = None,
+) -> tuple[int, int]:
+    """Go past the plain elements that `data` shows from byte `at`: most of any head, so a tight loop.
+
+    Plain are those of a defined length, with explicit VRs those of a short one, whose tags ascend from `last`
+    and are less than `stop`. The texts of those `wanted` are put into `values`; one that `data` does not show
+    whole, or that is too long, ends the loop. Returns where the next element begins, which may lie beyond the
+    data, and the tag before it.
+    """
+    size, implicit = len(data), encoding.implicit
+    unpack = (encoding.item if implicit else encoding.explicit).unpack_from
+    values = {} if values is None else values
+    while at + 8 <= size:
+        if implicit:
+            group, number, length = unpack(data, at)
+            is_plain = length != UNDEFINED
+        else:
+            group, number, vr, length = unpack(data, at)
+            is_plain = vr in SHORT_VRS
+        tag = group << 16 | number
+        if not is_plain or not last < tag < stop:
+            break
+        end = at + 8 + length
+        if tag in wanted:
+            if end > size or length > MAX_VALUE:
+                break
+            values[tag] = bytes(data[at + 8 : end]).decode("latin-1").rstrip("\0 ")
+        last, at = tag, end
+    return at, last
 
 
 def text_of(data: memoryview, element: Element) -> str:
@@ -124,7 +191,7 @@ def end_of(data: memoryview, element: Element, encoding: Encoding) -> int:
         if len(stack) > 2 * MAX_NESTING:
             raise HeadError(f"sequences are nested more than {MAX_NESTING} deep at byte {at}")
         encoding, in_sequence = stack[-1]
-        tag, length = _tag_and_length(data, at, encoding)
+        tag, length = item_at(data, at, encoding)
         if tag == (_SEQUENCE_END if in_sequence else _ITEM_END):
             stack.pop()
             at += 8

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from dicomtls_cli.services import elements
 from dicomtls_cli.services.elements import Encoding, HeadError, ShortError
-from dicomtls_cli.services.syntax import transfer_syntax as encoding_of
+from dicomtls_cli.services.syntax import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from dicomtls_cli.services.syntax import transfer_syntax as syntax_of
 
 __all__ = [
     "FileMeta",
@@ -23,6 +24,8 @@ __all__ = [
     "HeadError",
     "NeedMore",
     "encode_meta",
+    "find_odd_head",
+    "guess_transfer_syntax",
     "read_head",
     "read_meta",
     "read_odd_head",
@@ -35,8 +38,10 @@ MAX_INFLATED = 1 << 20
 """How many bytes of a deflated data set are inflated at most, whatever they were deflated to."""
 
 _ITEMS = 0xFFFE0000  # this group and those above stand in sequences only
-_PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
-_META_CLASS, _META_INSTANCE, _META_SYNTAX = 0x00020002, 0x00020003, 0x00020010
+_FIRST_PIXELS = 0x7FE00008
+_PIXELS = frozenset({_FIRST_PIXELS, 0x7FE00009, 0x7FE00010})
+_META_CLASS, _META_INSTANCE, _META_SYNTAX = 0x0002, 0x0003, 0x0010  # in group 0002
+_META_UIDS = (_META_CLASS, _META_INSTANCE, _META_SYNTAX)
 
 
 class NeedMore(NamedTuple):
@@ -71,45 +76,51 @@ class Head(NamedTuple):
     need: int
 
 
-def read_meta(data: Buffer) -> FileMeta | NeedMore:
+def read_meta(data: Buffer, *, begin: int = PREAMBLE_LENGTH + 4) -> FileMeta | NeedMore:
     """Read preamble, prefix and file meta information from the start of a file (PS3.10 7.1).
 
-    The group length (0002,0000) is not relied on: the meta ends where another group begins. Raises HeadError
-    when the bytes are no DICOM file, or when the meta is not explicit VR little endian in ascending order.
+    `begin` is the byte where the meta begins: 0 for a file that lacks preamble and prefix. The group length
+    (0002,0000) is not relied on: the meta ends where another group begins. Raises HeadError when the bytes
+    are no DICOM file, or when the meta is not explicit VR little endian in ascending order.
     """
-    prefix = bytes(data[PREAMBLE_LENGTH : PREAMBLE_LENGTH + 4])
-    if not b"DICM".startswith(prefix):
+    if begin and not b"DICM".startswith(data[begin - 4 : begin]):
         raise HeadError("there is no `DICM` after a preamble of 128 bytes")
     try:
         with memoryview(data) as view:
-            values, at = _walk_meta(view)
+            values, at = _walk_meta(view, begin)
     except ShortError as short:
         return NeedMore(short.need)
-    syntax, sop_class, sop_instance = (
-        values.get(tag, "") for tag in (_META_SYNTAX, _META_CLASS, _META_INSTANCE)
-    )
-    return FileMeta(syntax, sop_class, sop_instance, offset=at)
+    get = values.get
+    return FileMeta(get(_META_SYNTAX, ""), get(_META_CLASS, ""), get(_META_INSTANCE, ""), offset=at)
 
 
-def _walk_meta(data: memoryview) -> tuple[dict[int, str], int]:
-    """Return the UIDs of group 0002 by tag, and where the group ends."""
+def _walk_meta(data: memoryview, at: int) -> tuple[dict[int, str], int]:
+    """Return the wanted UIDs of group 0002 by element, and where the group ends: a tight loop, run for every file."""
     values: dict[int, str] = {}
-    at, last, stated_end = PREAMBLE_LENGTH + 4, 0, -1
-    while True:
-        tag = elements.tag_at(data, at, elements.EXPLICIT_LITTLE)
+    unpack, short_vrs, size = elements.EXPLICIT_LITTLE.explicit.unpack_from, elements.SHORT_VRS, len(data)
+    last, stated_end = -1, -1
+    while at + 8 <= size:
+        group, number, vr, length = unpack(data, at)
         # Deflated bytes may look like group 0002; there, and only there, the stated end counts.
-        if tag >> 16 != 2 or (at == stated_end and encoding_of(values.get(_META_SYNTAX, "")).deflated):
+        if group != 2 or (at == stated_end and syntax_of(values.get(_META_SYNTAX, "")).deflated):
             return values, at
-        if tag <= last:
-            raise HeadError(f"{elements.name_of(tag)} at byte {at} is out of order")
-        element = elements.element_at(data, at, elements.EXPLICIT_LITTLE)
-        if element.length == elements.UNDEFINED:
-            raise HeadError(f"{elements.name_of(tag)} has an undefined length")
-        if element.vr == b"UI":
-            values[tag] = elements.text_of(data, element)
-        at, last = element.value_at + element.length, tag
-        if tag == 0x00020000 and element.length == 4 and len(data) >= at:
-            stated_end = at + elements.EXPLICIT_LITTLE.long.unpack_from(data, at - 4)[0]
+        if number <= last:
+            raise HeadError(f"(0002,{number:04x}) at byte {at} is out of order")
+        if vr in short_vrs:
+            begin, end = at + 8, at + 8 + length
+        else:
+            _, _, length, begin = elements.element_at(data, at, elements.EXPLICIT_LITTLE)
+            if length == elements.UNDEFINED:
+                raise HeadError(f"(0002,{number:04x}) has an undefined length")
+            end = begin + length
+        if vr == b"UI" and number in _META_UIDS:
+            if end > size:
+                raise ShortError(end)
+            values[number] = bytes(data[begin:end]).decode("latin-1").rstrip("\0 ")
+        elif number == 0 and length == 4 and end <= size:
+            stated_end = end + elements.EXPLICIT_LITTLE.long.unpack_from(data, begin)[0]
+        at, last = end, number
+    raise ShortError(at + 8)
 
 
 def read_head(data: Buffer, transfer_syntax: str, wanted: frozenset[int], *, complete: bool) -> Head:
@@ -121,30 +132,47 @@ def read_head(data: Buffer, transfer_syntax: str, wanted: frozenset[int], *, com
     the bytes cannot be what they are said to be: unknown VRs, tags out of order, an end in the middle of an
     element, wrong deflation, more than MAX_INFLATED bytes of deflated data before the wanted tags.
     """
-    syntax = encoding_of(transfer_syntax)
+    syntax = syntax_of(transfer_syntax)
     # The view is released at once: an exception that somebody keeps must not keep a bytearray from growing.
     with memoryview(data) as view:
         if syntax.deflated:
             return _read_deflated(view, wanted, complete)
-        if syntax.big_endian:
-            return _walk(view, elements.EXPLICIT_BIG, wanted, complete)
-        encoding = elements.IMPLICIT_LITTLE if syntax.implicit else elements.EXPLICIT_LITTLE
-        return _walk(view, encoding, wanted, complete)
+        return _walk(view, elements.of_syntax(syntax), wanted, complete)
 
 
 def read_odd_head(data: Buffer, wanted: frozenset[int], least: int) -> dict[int, str]:
     """Find the `wanted` tags in a head that `read_head` refuses: of another encoding, or out of order.
 
-    Explicit, then implicit VR little endian are tried; the first in which the tag `least` is found counts.
-    Returns what was found until the bytes ended or could not be read on, nothing where `least` was not. Goes
-    through the bytes once for each encoding, however they are nested.
+    Explicit and implicit VR little endian, then big endian are tried; the first in which the tag `least` is
+    found counts. Returns what was found until the bytes ended or could not be read on, nothing where `least`
+    was not. Goes through the bytes once for each encoding, however they are nested.
     """
-    for encoding in (elements.EXPLICIT_LITTLE, elements.IMPLICIT_LITTLE):
+    return find_odd_head(data, EXPLICIT_LITTLE, wanted, least)[0]
+
+
+def find_odd_head(
+    data: Buffer, transfer_syntax: str, wanted: frozenset[int], least: int
+) -> tuple[dict[int, str], bool]:
+    """As `read_odd_head`, with the encoding of `transfer_syntax` tried first; tell whether it was that one."""
+    stated = elements.of_syntax(syntax_of(transfer_syntax))
+    others = (elements.EXPLICIT_LITTLE, elements.IMPLICIT_LITTLE, elements.EXPLICIT_BIG)
+    for encoding in (stated, *(other for other in others if other is not stated)):
         with memoryview(data) as view:
             values = _walk_anyhow(view, encoding, wanted)
         if least in values:
-            return values
-    return {}
+            return values, encoding is stated
+    return {}, False
+
+
+def guess_transfer_syntax(data: Buffer) -> str:
+    """Return in which encoding a data set stands that begins with `data` and group 0008; "" for anything else.
+
+    It is a guess to be tried with `read_head`: many other bytes begin in the same way.
+    """
+    begin = bytes(data[:6])
+    if begin[:2] == b"\x08\x00":
+        return EXPLICIT_LITTLE if begin[4:] in elements.VRS else IMPLICIT_LITTLE
+    return EXPLICIT_BIG if begin[:2] == b"\x00\x08" and begin[4:] in elements.VRS else ""
 
 
 def _walk_anyhow(data: memoryview, encoding: Encoding, wanted: frozenset[int]) -> dict[int, str]:
@@ -152,7 +180,7 @@ def _walk_anyhow(data: memoryview, encoding: Encoding, wanted: frozenset[int]) -
     at = 0
     try:
         while at < len(data) and len(values) < len(wanted):
-            element = elements.element_at(data, at, encoding)
+            element = elements.any_element_at(data, at, encoding)
             if element.tag >= _ITEMS or element.tag in _PIXELS:
                 break
             if element.tag in wanted:
@@ -186,8 +214,12 @@ def _walk(data: memoryview, encoding: Encoding, wanted: frozenset[int], complete
         raise HeadError("the data set has explicit VRs, against its transfer syntax")
     values: dict[int, str] = {}
     at, last, greatest = 0, -1, max(wanted, default=-1)
+    stop = min(greatest + 1, _FIRST_PIXELS)
     try:
-        while last < greatest and not (complete and at == len(data)):
+        while last < greatest:
+            at, last = elements.skip_plain(data, at, last, stop, encoding, wanted, values)
+            if last == greatest or (complete and at == len(data)):
+                break
             element = elements.element_at(data, at, encoding)
             tag = element.tag
             if tag <= last or tag >= _ITEMS:
@@ -197,8 +229,7 @@ def _walk(data: memoryview, encoding: Encoding, wanted: frozenset[int], complete
                 break
             if tag in wanted:
                 values[tag] = elements.text_of(data, element)
-            if tag < greatest:
-                at = elements.end_of(data, element, encoding)
+            at = elements.end_of(data, element, encoding)
     except ShortError as short:
         if complete:
             raise HeadError(f"the data set ends at byte {len(data)}, in the middle of an element") from None

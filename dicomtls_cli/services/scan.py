@@ -1,216 +1,172 @@
-"""Which files are DICOM instances, and what has to be known of each before it can be sent."""
+"""Which files are sent: those that are named, those in folders, and those that a DICOMDIR lists."""
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
-from io import BytesIO
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-from dicomtls_cli.errors import DicomTlsError, InputError
-from dicomtls_cli.services.asking import ask_pydicom
-from dicomtls_cli.services.head import FileMeta, HeadError, NeedMore, read_head, read_meta, read_odd_head
-from dicomtls_cli.services.truncation import what_lacks
-from dicomtls_cli.upperlayer.registry import is_uid
+from dicomtls_cli.errors import InputError
+from dicomtls_cli.services.dicomdir import follow
+from dicomtls_cli.services.instance import Directory, Instance, look_at, passed_over, read_instance
+from dicomtls_cli.services.pattern import matcher
+from dicomtls_cli.services.skipped import Skipped, hidden, not_dicom, shown, unreadable
 
-SOP_CLASS, SOP_INSTANCE = 0x00080016, 0x00080018
-_WANTED = frozenset({SOP_CLASS, SOP_INSTANCE})
-_DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory: a table of contents, never sent
-_FIRST_READ = 8 * 1024
-_HEAD_LIMIT = 1 << 20  # bytes of a file looked through for its UIDs
-_MAGIC_END = 132
-# A FIFO without a writer would otherwise be waited for.
-_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+__all__ = ["Instance", "Skipped", "read_instance", "scan"]
+
+logger = logging.getLogger("dicomtls.scan")
 
 
-class Instance(NamedTuple):
-    """A DICOM file that can be sent.
-
-    `offset` is where its data set begins and `size` where the file ends, in bytes. The UIDs are the data
-    set's; the file meta's stand in where those are missing. `remark` tells of a difference between the two.
-    `modified` is when the file was last written, in nanoseconds since 1970.
-    """
-
-    path: Path
-    size: int
-    offset: int
-    sop_class: str
-    sop_instance: str
-    transfer_syntax: str
-    remark: str = ""
-    modified: int = 0
-
-
-class Skipped(NamedTuple):
-    """A file or folder that is not sent, and why.
-
-    `expected` tells that somebody named this very path, or that it is DICOM and broken: a failure, where
-    any other file among the images is just not one.
-    """
-
-    path: Path
-    error: DicomTlsError
-    expected: bool
-
-
-def scan(paths: Iterable[Path], *, recurse: bool = True) -> Iterator[Instance | Skipped]:
+def scan(
+    paths: Iterable[Path], *, recurse: bool = True, patterns: Collection[str] = (), strict: bool = False
+) -> Iterator[Instance | Skipped]:
     """Yield what is found at `paths`, folders in the order of their names.
 
-    Hidden files and folders inside folders are passed over; `recurse` descends into folders in folders.
+    `recurse` descends into folders in folders; with `patterns`, those of a shell (POSIX fnmatch), only files
+    whose name matches one of them are looked at there. Hidden files and folders in folders are passed over,
+    but for files that match a pattern which begins with a dot; `strict` makes a failure of these and of other
+    files that are no DICOM. A DICOMDIR leads to the files it lists. What a folder holds and a DICOMDIR lists
+    is yielded once; what is named, as often as it is named.
     """
+    search = _Search(recurse, patterns, strict)
     for path in paths:
-        try:
-            is_folder = path.is_dir()
-        except OSError:  # too long, or behind a folder that is shut: reading it says which
-            is_folder = False
-        if is_folder:
-            yield from _scan_folder(path, recurse)
+        for found in search.at(path):
+            if isinstance(found, Skipped) and not found.expected:
+                logger.debug("passed over: %s", found.error.message)
+            yield found
+
+
+class _Search:
+    """One scan, and what it has to remember so that nothing is found twice."""
+
+    def __init__(self, recurse: bool, patterns: Collection[str], strict: bool) -> None:
+        self.recurse = recurse
+        self.strict = strict
+        self.patterns = patterns
+        self.is_wanted = matcher(patterns)
+        self.is_wanted_hidden = matcher([pattern for pattern in patterns if pattern.startswith(".")])
+        self.folders: set[str] = set()  # those that were named, as they are really called
+        self.listed: set[str] = set()  # files outside of them that a DICOMDIR led to
+
+    def at(self, path: Path) -> Iterator[Instance | Skipped]:
+        """Yield what is found at a path that somebody named."""
+        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a folder on the way is shut
+            self.folders.add(os.path.realpath(path))
+            yield from self._in_folder(str(path))
         else:
-            yield read_instance(path, named=True)
+            yield from self._followed(look_at(path, named=True))
 
-
-def _scan_folder(folder: Path, recurse: bool) -> Iterator[Instance | Skipped]:
-    pending: list[os.DirEntry[str] | Path] = [folder]  # no recursion: folders can be deeper than the stack
-    while pending:
-        found = pending.pop()
-        path = Path(found)
-        try:
-            if isinstance(found, Path) or found.is_dir(follow_symlinks=False):
-                # A link to a folder may lead back up: only real folders are descended into.
-                if recurse or found is folder:
-                    pending += _listed(path)
-            elif found.is_file():
-                yield read_instance(path)
-        except OSError as error:
-            yield Skipped(path, _unreadable(path, error), expected=True)
-
-
-def _listed(folder: Path) -> list[os.DirEntry[str]]:
-    """Return what is in `folder` and not hidden, the last name first."""
-    with os.scandir(folder) as entries:
-        return sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name, reverse=True)
-
-
-def read_instance(path: Path, *, named: bool = False) -> Instance | Skipped:
-    """Read what has to be known of the file at `path`; `named` says that somebody named this very file."""
-    try:
-        file = os.open(path, _READ)
-        try:
-            about = os.fstat(file)
-            if not stat.S_ISREG(about.st_mode):
-                return Skipped(path, _not_dicom(path, "it is no regular file"), expected=named)
-            data = os.read(file, _FIRST_READ)
-            if data[128:_MAGIC_END] != b"DICM":
-                return Skipped(path, _not_dicom(path, _what_instead(data)), expected=named)
-            found = _read_head(path, file, data, about.st_size)
-            return found._replace(modified=about.st_mtime_ns) if isinstance(found, Instance) else found
-        finally:
-            os.close(file)
-    except (OSError, ValueError) as error:  # ValueError: an embedded NUL
-        return Skipped(path, _unreadable(path, error), expected=True)
-
-
-def _read_head(path: Path, file: int, data: bytes, size: int) -> Instance | Skipped:
-    meta: FileMeta | NeedMore = NeedMore(0)
-    while True:
-        try:
-            meta = read_meta(data)
-            if isinstance(meta, NeedMore):
-                need = meta.need
+    def _in_folder(self, folder: str) -> Iterator[Instance | Skipped]:
+        pending = [self._entries(folder)]  # no recursion: folders can be deeper than the stack
+        while pending:
+            for found in pending[-1]:
+                if isinstance(found, str):
+                    pending.append(self._entries(found))
+                    break
+                yield found
             else:
-                head = read_head(
-                    data[meta.offset :], meta.transfer_syntax, _WANTED, complete=len(data) >= size
-                )
-                if not head.need:
-                    lacking = what_lacks(file, data, size, meta.offset, meta.transfer_syntax)
-                    return _truncated(path, lacking) if lacking else _instance(path, size, meta, head.values)
-                need = meta.offset + head.need
-        except HeadError as error:
-            if isinstance(meta, FileMeta):
-                # pydicom would make do with half a UID.
-                lacking = what_lacks(file, data, size, meta.offset, meta.transfer_syntax)
-                if lacking:
-                    return _truncated(path, lacking)
-            return _read_oddity(path, size, meta, str(error))
-        if len(data) >= min(size, _HEAD_LIMIT):
-            return _read_oddity(path, size, meta, "the file ends, or goes on too long, before its UIDs")
-        wanted = min(max(need, 8 * len(data)), _HEAD_LIMIT)
-        more = os.pread(file, wanted - len(data), len(data))
-        if not more:
-            return _read_oddity(path, size, meta, "the file ends before its UIDs")
-        data += more
+                pending.pop()
+
+    def _entries(self, folder: str) -> Iterator[Instance | Skipped | str]:
+        """Yield what is found in `folder`, in the order of the names; a string is a folder to descend into."""
+        try:
+            with os.scandir(folder) as entries:
+                # Of most entries the name is all that is kept: there may be a hundred thousand.
+                kinds = {entry.name: _kind(entry) for entry in entries}
+        except OSError as error:
+            yield unreadable(Path(folder), error)
+            return
+        for name in sorted(kinds):
+            kind, path = kinds[name], os.path.join(folder, name)  # noqa: PTH118 - a third of the cost
+            if kind == "folder":
+                if name.startswith("."):
+                    yield hidden(Path(path), expected=self.strict)
+                elif self.recurse:
+                    yield path
+            elif self.patterns and not self._matches(name):
+                continue
+            elif name.startswith(".") and not self.patterns:
+                yield hidden(Path(path), expected=self.strict)
+            elif kind == "file":
+                if not self.listed or os.path.realpath(path) not in self.listed:
+                    yield from self._followed(look_at(Path(path), named=self.strict))
+            else:
+                yield from self._special(path)
+
+    def _special(self, path: str) -> Iterator[Instance | Skipped]:
+        """Yield what is behind a link, or why this is no file: a device is not opened to find out."""
+        try:
+            mode = os.stat(path).st_mode  # noqa: PTH116
+        except FileNotFoundError:
+            yield self._no_file(path, "it is a link that leads nowhere")
+        except OSError as error:
+            yield unreadable(Path(path), error)
+        else:
+            if stat.S_ISDIR(mode):
+                # It may lead back up: only real folders are descended into.
+                yield self._no_file(path, "it is a link to a folder")
+            elif not stat.S_ISREG(mode):
+                yield self._no_file(path, "it is no regular file")
+            elif not self.listed or os.path.realpath(path) not in self.listed:
+                yield from self._followed(look_at(Path(path), named=self.strict))
+
+    def _no_file(self, path: str, why: str) -> Skipped:
+        return not_dicom(Path(path), why, expected=self.strict)
+
+    # ------------------------------------------------------------------ DICOMDIR
+
+    def _followed(self, found: Instance | Skipped | Directory) -> Iterator[Instance | Skipped]:
+        """Yield what was found; of a DICOMDIR also the files it lists that are not found anyway."""
+        if not isinstance(found, Directory):
+            yield found
+            return
+        yield passed_over(found)
+        for file in follow(found):
+            if isinstance(file, Skipped):
+                yield file
+            elif file.real not in self.listed and not self._is_found_anyway(file.real):
+                self.listed.add(file.real)
+                yield _listed_file(file.path, found.path)
+
+    def _is_found_anyway(self, real: str) -> bool:
+        """Tell whether the file of that real path is in a folder that is, or was, looked through."""
+        folder, name = os.path.split(real)
+        if not self._matches(name):
+            return False
+        while folder not in self.folders:
+            folder, name = os.path.split(folder)
+            if not self.recurse or not name or name.startswith("."):
+                return False
+        return os.path.isfile(real)  # noqa: PTH113
+
+    def _matches(self, name: str) -> bool:
+        """Tell whether a file of that name in a folder is to be looked at."""
+        if name.startswith("."):
+            return self.is_wanted_hidden(name) is not None
+        return not self.patterns or self.is_wanted(name) is not None
 
 
-def _instance(path: Path, size: int, meta: FileMeta, values: Mapping[int, str]) -> Instance | Skipped:
-    own_class, own_instance = values.get(SOP_CLASS, ""), values.get(SOP_INSTANCE, "")
-    sop_class = own_class or meta.media_storage_sop_class
-    sop_instance = own_instance or meta.media_storage_sop_instance
-    if sop_class == _DIRECTORY:
-        return Skipped(path, _not_dicom(path, "it is a DICOMDIR"), expected=False)
-    for uid, name in ((sop_class, "SOP Class UID"), (sop_instance, "SOP Instance UID")):
-        if not is_uid(uid):
-            return Skipped(path, _broken(path, f"it has no valid {name} (`{uid}`)"), expected=True)
-    if not is_uid(meta.transfer_syntax):
-        return Skipped(path, _broken(path, "its file meta has no transfer syntax"), expected=True)
-    remark = ""
-    if meta.media_storage_sop_instance not in ("", sop_instance):
-        remark = f"the file meta has another SOP Instance UID ({meta.media_storage_sop_instance})"
-    elif meta.media_storage_sop_class not in ("", sop_class):
-        remark = f"the file meta has another SOP Class UID ({meta.media_storage_sop_class})"
-    return Instance(path, size, meta.offset, sop_class, sop_instance, meta.transfer_syntax, remark)
-
-
-def _read_oddity(path: Path, size: int, meta: FileMeta | NeedMore, reason: str) -> Instance | Skipped:
-    """Find the UIDs of a file that is not as its meta says: pydicom knows more ways to be broken than we."""
-    if isinstance(meta, NeedMore):
-        return Skipped(path, _broken(path, reason), expected=True)
+def _kind(entry: os.DirEntry[str]) -> str:
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_LIMIT)  # what a length in it says is not followed any further
-        values = read_odd_head(head[meta.offset :], _WANTED, SOP_INSTANCE)
-        values = values or ask_pydicom(BytesIO(head), _WANTED, meta.transfer_syntax)
-    except HeadError as error:
-        return Skipped(path, _broken(path, f"{reason}; {error}"), expected=True)
-    if SOP_INSTANCE not in values:  # pydicom makes something of any bytes
-        return Skipped(path, _broken(path, reason), expected=True)
-    return _instance(path, size, meta, values)
+        if entry.is_file(follow_symlinks=False):
+            return "file"
+        return "folder" if entry.is_dir(follow_symlinks=False) else "special"
+    except OSError:  # a file system that does not tell: reading it says what is wrong
+        return "file"
 
 
-def _what_instead(data: bytes) -> str:
-    if not data:
-        return "it is empty"
-    if b"-----BEGIN " in data:
-        return "it is a PEM file"
-    return "it has no `DICM` after 128 bytes"
-
-
-def _not_dicom(path: Path, why: str) -> DicomTlsError:
-    return InputError(
-        f"`{path}` is not a DICOM file: {why}", "name DICOM files, or folders of them", slug="input.not-dicom"
-    )
-
-
-def _broken(path: Path, why: str) -> DicomTlsError:
-    return InputError(
-        f"`{path}` is a broken DICOM file: {why}",
-        "write it anew from its source; `dcmdump` shows how far it can be read",
-        slug="input.broken-dicom",
-    )
-
-
-def _truncated(path: Path, lacking: str) -> Skipped:
-    error = InputError(
-        f"`{path}` is a DICOM file without its end: {lacking}",
-        "get it again from its source; sent as it is, the archive would hold an incomplete image",
-        slug="input.truncated",
-    )
-    return Skipped(path, error, expected=True)
-
-
-def _unreadable(path: Path, error: OSError | ValueError) -> DicomTlsError:
-    reason = error.strerror if isinstance(error, OSError) else error
-    return InputError(
-        f"cannot read `{path}`: {reason}", "check the path and its rights", slug="input.unreadable"
-    )
+def _listed_file(path: Path, directory: Path) -> Instance | Skipped:
+    """Return what the file is that the DICOMDIR `directory` lists."""
+    found = look_at(path, named=True)
+    if isinstance(found, Directory):
+        return not_dicom(path, f"it is a DICOMDIR that `{shown(directory)}` lists", expected=True)
+    if isinstance(found, Skipped) and found.error.slug == "input.unreadable":
+        error = InputError(
+            f"{found.error.message}; `{shown(directory)}` lists it",
+            "copy the whole medium: files that its DICOMDIR lists are not there",
+            slug=found.error.slug,
+        )
+        return found._replace(error=error)
+    return found

@@ -1,4 +1,4 @@
-"""Whether a DICOM file is all there: what its elements announce against what the file has.
+"""How a DICOM file ends: what its elements announce against what the file has.
 
 A transfer or a disk that ended too early leaves a file whose head is good and whose pixels are not. Nobody
 notices before a radiologist does, unless it is never sent.
@@ -6,139 +6,117 @@ notices before a radiologist does, unless it is never sent.
 
 from __future__ import annotations
 
-import os
+from typing import NamedTuple
 
 from dicomtls_cli.services import elements
-from dicomtls_cli.services.elements import UNDEFINED, Element, Encoding, HeadError, ShortError
-from dicomtls_cli.services.syntax import transfer_syntax as encoding_of
+from dicomtls_cli.services.elements import UNDEFINED, Encoding, HeadError, ShortError
+from dicomtls_cli.services.syntax import transfer_syntax as syntax_of
+from dicomtls_cli.services.window import Window
 
-_STEP = 8 * 1024
-_LIMIT = 16 << 20  # bytes of one sequence of undefined length that are looked through
-_PIXEL_TAG = b"\xe0\x7f\x10\x00"
 _ITEM, _SEQUENCE_END, _PIXELS = 0xFFFEE000, 0xFFFEE0DD, 0x7FE00010
+_FRAGMENT_STEP = 64  # bytes; what is behind them is pixels
+_MOST_FRAGMENTS = 1 << 19  # no image has more; a file that says so is not believed
+_MOST_ELEMENTS = 1 << 16  # those that are not plain: sequences, and values that may be long
 
 
-def what_lacks(file: int, start: bytes, size: int, offset: int, transfer_syntax: str) -> str:
-    """Return in words what the file lacks at its end; "" when all of it is there, or when that cannot be told.
+class Ending(NamedTuple):
+    """How a DICOM file ends.
+
+    `lacks` says in words what it lacks at its end, "" when nothing, or when that cannot be told. `is_sound`:
+    its elements lead from its start to its very end. `encapsulated`: whether its pixel data is (PS3.5 A.4),
+    None where none was seen.
+    """
+
+    lacks: str
+    is_sound: bool
+    encapsulated: bool | None
+
+
+def ending(file: int, start: bytes, size: int, offset: int, transfer_syntax: str) -> Ending:
+    """Tell how a file ends whose data set is encoded in `transfer_syntax`.
 
     `file` is its descriptor, `start` what was read of it, `size` its size, `offset` where its data set
     begins, in bytes. Only the headers of the top level are read (PS3.5 7.1), never a value. A deflated data
-    set, and one that is not what its transfer syntax says, cannot be told.
+    set counts as sound; one that is not what its transfer syntax says cannot be told.
     """
-    syntax = encoding_of(transfer_syntax)
+    syntax = syntax_of(transfer_syntax)
     if syntax.deflated:
-        return ""
-    encoding = elements.IMPLICIT_LITTLE if syntax.implicit else elements.EXPLICIT_LITTLE
-    if syntax.big_endian:
-        encoding = elements.EXPLICIT_BIG
-    elif _ends_with_pixels(start, size, syntax.implicit):
-        return ""
-    try:
-        return _Walk(file, start, size, encoding).lacking(offset)
-    except HeadError:
-        return ""
+        return Ending("", True, None)
+    encoding = elements.of_syntax(syntax)
+    # Most images end with their pixel data. Where its header seems to be in sight, and what it says leads to
+    # the very end of the file, that is not by chance, and the elements before need no walk.
+    at = start.rfind(b"\x7f\xe0\x00\x10" if syntax.big_endian else b"\xe0\x7f\x10\x00", offset)
+    if at >= 0:
+        if not syntax.encapsulated and _is_native_to_the_end(start, at, size, encoding):
+            return Ending("", True, False)
+        short_cut = _Walk(Window(file, start, size, encoding)).run(at)
+        if short_cut.is_sound and (short_cut.encapsulated == syntax.encapsulated or not syntax.known):
+            return short_cut
+    return _Walk(Window(file, start, size, encoding)).run(offset)
 
 
-def _ends_with_pixels(start: bytes, size: int, implicit: bool) -> bool:
-    """Tell whether the native pixel data that `start` shows ends exactly where the file does.
-
-    That is most images, and spares them the walk: such a length is not there by chance.
-    """
-    at = start.find(_PIXEL_TAG)
-    if at < 0:
+def _is_native_to_the_end(start: bytes, at: int, size: int, encoding: Encoding) -> bool:
+    """Tell whether native pixel data that begins at byte `at` ends where the file does: most images' does."""
+    length_at = at + (4 if encoding.implicit else 8)
+    if not encoding.implicit and start[at + 4 : length_at] not in (b"OW\0\0", b"OB\0\0"):
         return False
-    if implicit:
-        return at + 8 + int.from_bytes(start[at + 4 : at + 8], "little") == size
-    is_long = start[at + 4 : at + 8] in (b"OW\0\0", b"OB\0\0")
-    return is_long and at + 12 + int.from_bytes(start[at + 8 : at + 12], "little") == size
+    end = length_at + 4
+    return len(start) >= end and end + encoding.long.unpack_from(start, length_at)[0] == size
 
 
 class _Walk:
-    """From header to header, through a window on the file."""
+    """From header to header."""
 
-    def __init__(self, file: int, start: bytes, size: int, encoding: Encoding) -> None:
-        self.file = file
-        self.size = size
-        self.encoding = encoding
-        self.base = 0
-        self.window = memoryview(start)
+    def __init__(self, window: Window) -> None:
+        self.window = window
+        self.size = window.size
+        self.encapsulated: bool | None = None
 
-    def lacking(self, at: int) -> str:
+    def run(self, at: int) -> Ending:
+        try:
+            lacks = self._lacking(at)
+            return Ending(lacks, not lacks, self.encapsulated)
+        except HeadError:  # not as it should be, and not for us to judge
+            return Ending("", False, self.encapsulated)
+
+    def _lacking(self, at: int) -> str:
         last = -1
-        while at < self.size:
-            if not self.encoding.implicit:
-                at, last = self._skip_short(at, last)
-                if at >= self.size:
-                    break
-            self._show(at, 12)
+        for _ in range(_MOST_ELEMENTS):
+            at, last = self.window.skip_plain(at, last, _PIXELS)
+            if at >= self.size:
+                break
             try:
-                element = elements.element_at(self.window, at - self.base, self.encoding)
+                element = self.window.element_at(at)
             except ShortError:
-                padding = bytes(self.window[at - self.base :]).strip(b"\0")
+                padding = self.window.bytes_at(at, self.size - at).strip(b"\0")
                 return f"it ends in the middle of an element, at byte {self.size}" if padding else ""
             if not last < element.tag < _ITEM:
-                return ""  # not as it should be, and not for us to judge
+                raise HeadError(f"{elements.name_of(element.tag)} is out of order")
             last = element.tag
+            is_encapsulated = last == _PIXELS and element.length == UNDEFINED
+            if last == _PIXELS:
+                self.encapsulated = is_encapsulated
             try:
-                at = self._end_of(element, at)
+                at = (
+                    self._end_of_fragments(element.value_at)
+                    if is_encapsulated
+                    else self.window.end_of(element, at)
+                )
             except ShortError:
                 at = self.size + 1
-            if at > self.size:
-                return f"it ends at byte {self.size}, in the middle of {elements.name_of(element.tag)}"
+        else:
+            raise HeadError("its elements are too many to be looked through")
         if at > self.size:
             return f"it ends at byte {self.size}, in the middle of {elements.name_of(last)}"
         return ""
 
-    def _skip_short(self, at: int, last: int) -> tuple[int, int]:
-        """Go past the elements with a short length that the window shows, most of any head, in a tight loop.
-
-        Returns where the next element begins, and the tag before it.
-        """
-        unpack, short, end = self.encoding.explicit.unpack_from, elements.SHORT_VRS, len(self.window) - 8
-        here = at - self.base
-        while 0 <= here <= end:
-            group, number, vr, length = unpack(self.window, here)
-            tag = group << 16 | number
-            if vr not in short or tag <= last:
-                break
-            last, here = tag, here + 8 + length
-        return self.base + here, last
-
-    def _show(self, at: int, count: int) -> None:
-        """Move the window so that it shows `count` bytes at `at`, as far as the file has them."""
-        if at < self.base or at + count > self.base + len(self.window):
-            self.base, self.window = at, memoryview(os.pread(self.file, max(count, _STEP), at))
-
-    def _end_of(self, element: Element, at: int) -> int:
-        """Return where the element after `element`, which begins at `at`, begins. Raises ShortError."""
-        value_at = self.base + element.value_at
-        if element.length != UNDEFINED:
-            return value_at + element.length
-        if element.tag == _PIXELS:
-            return self._end_of_fragments(value_at)
-        count = _STEP
-        while True:
-            self._show(at, count)
-            try:
-                header = elements.element_at(self.window, at - self.base, self.encoding)
-                return self.base + elements.end_of(self.window, header, self.encoding)
-            except ShortError:
-                if self.base + len(self.window) >= self.size:
-                    raise
-            count *= 4
-            if count > _LIMIT:
-                raise HeadError("a sequence too long to be looked through")
-
     def _end_of_fragments(self, at: int) -> int:
-        item = self.encoding.item
-        while True:
-            self._show(at, item.size)
-            if len(self.window) < at - self.base + item.size:
-                raise ShortError(at + item.size)
-            group, number, length = item.unpack_from(self.window, at - self.base)
-            at += item.size
-            if group << 16 | number == _SEQUENCE_END:
+        for _ in range(_MOST_FRAGMENTS):
+            tag, length = self.window.item_at(at, step=_FRAGMENT_STEP)
+            at += 8
+            if tag == _SEQUENCE_END:
                 return at
-            if group << 16 | number != _ITEM or length == UNDEFINED:
-                raise HeadError(f"no fragment at byte {at}")
+            if tag != _ITEM or length == UNDEFINED:
+                raise HeadError(f"no fragment at byte {at - 8}")
             at += length
+        raise HeadError("its fragments are too many")

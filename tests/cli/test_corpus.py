@@ -152,7 +152,7 @@ def test_hints_name_what_there_is(name: str) -> None:
 # What DCMTK's own programs know and this slice does not: options of later issues, or of none.
 LATER = {
     "echoscu": "--repeat",
-    "storescu": "+sp --scan-pattern",
+    "storescu": "",
     "storescp": "",
 }
 LATER_EVERYWHERE = "+crl --add-crl-file +crv --enable-crl-vfy"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import socket
 import subprocess
@@ -15,11 +17,13 @@ from dicomtls_cli.dimse.command import decode, encode, response
 from dicomtls_cli.services.peer import TlsOptions, tls_context
 from dicomtls_cli.tls.policy import Role
 from tests.support import cli
+from tests.support.discs import dicomdir
 from tests.support.objects import data_set, write
 from tests.support.scripted import (
     CT,
     EXPLICIT,
     IMPLICIT,
+    LIMIT,
     MR,
     RQ,
     Scripted,
@@ -29,7 +33,7 @@ from tests.support.scripted import (
     pdv,
     reject,
 )
-from tests.support.sending import made, run, scp, summary
+from tests.support.sending import Script, made, run, scp, summary
 from tests.support.server import serving
 
 # --- what is printed -------------------------------------------------------------------------------------
@@ -88,6 +92,119 @@ def test_json_records_of_all_kinds(tmp_path) -> None:
         "ok": False, "stored": 2, "warned": 1, "failed": 2, "not_tried": 0, "passed_over": 1,
     }  # fmt: skip
     assert result.exit_code == 31
+
+
+# --- which files -----------------------------------------------------------------------------------------
+
+
+def listed(*words: object, stdin: str, scripts: tuple[Script, ...] = ()) -> cli.Result:
+    """Run with a list of paths on standard input."""
+    with listening(*scripts) as port:
+        return cli.run_process("storescu", "--no-tls", f"127.0.0.1:{port}", *words, stdin=stdin)
+
+
+@pytest.mark.parametrize("separator", ["\n", "\0", "\r\n"])
+def test_a_list_of_paths_on_standard_input(separator, tmp_path) -> None:
+    """Its paths are named: a hidden file is sent, and one that is no DICOM is a failure."""
+    made(tmp_path / "in", 3)
+    write(tmp_path / ".hidden.dcm", sop_instance="1.2.4")
+    (tmp_path / "readme.txt").write_text("no image")
+    wanted = [tmp_path / "in", tmp_path / ".hidden.dcm", tmp_path / "readme.txt", tmp_path / "gone.dcm"]
+    result = listed("-", stdin="".join(f"{path}{separator}" for path in wanted), scripts=(scp(0, 0, 0, 0),))
+    assert (result.exit_code, summary(result)) == (31, "4 stored, 0 with a warning, 2 failed")
+    assert f"`{tmp_path}/readme.txt` is not a DICOM file" in result.stderr
+    assert f"cannot read `{tmp_path}/gone.dcm`" in result.stderr
+
+
+def test_a_list_among_paths(tmp_path) -> None:
+    made(tmp_path, 2)
+    result = listed("-v", tmp_path / "1.dcm", "-", stdin=f"{tmp_path}/2.dcm", scripts=(scp(0, 0),))
+    assert result.exit_code == 0
+    sent = [line for line in result.stderr.splitlines() if line.startswith("I: Sending file: ")]
+    assert sent == [f"I: Sending file: {tmp_path}/{number}.dcm" for number in (1, 2)]
+
+
+def test_an_empty_list_is_nothing_to_send() -> None:
+    result = listed("-", "--json", stdin="")
+    assert (result.exit_code, result.json["error"]["code"]) == (3, "input.nothing-to-send")
+
+
+def test_a_file_of_that_name(tmp_path, monkeypatch) -> None:
+    write(tmp_path / "-")
+    monkeypatch.chdir(tmp_path)
+    assert run("./-", scripts=(scp(0),)).exit_code == 0
+
+
+def test_a_list_that_cannot_be_read(tmp_path) -> None:
+    with (tmp_path / "sink").open("w") as write_only:
+        done = subprocess.run(
+            [sys.executable, "-m", "dicomtls_cli", "storescu", "--no-tls", "127.0.0.1:1", "-"], stdin=write_only,
+            env=cli.environment(), capture_output=True, text=True, timeout=LIMIT, check=False,
+        )  # fmt: skip
+    assert done.returncode == 3
+    error, hint = done.stderr.splitlines()
+    assert error == "error: cannot read the list of paths on standard input: Bad file descriptor"
+    assert hint
+
+
+def test_nobody_waits_for_a_person_to_type_paths() -> None:
+    """Nor is a peer connected to."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "dicomtls_cli", "storescu", "--no-tls", "127.0.0.1:1", "-"]
+    for stdin, close in ((theirs, ""), (None, " <&-")):
+        done = subprocess.run(
+            ["/bin/sh", "-c", f'exec "$@"{close}', "sh", *command], stdin=stdin, env=cli.environment(),
+            capture_output=True, text=True, timeout=LIMIT, check=False,
+        )  # fmt: skip
+        assert done.returncode == 2
+        error, hint = done.stderr.splitlines()
+        assert f"that is {'closed' if close else 'a terminal'}" in error
+        assert "-print0 | dicomtls storescu" in hint
+    os.close(ours)
+    os.close(theirs)
+
+
+@pytest.mark.parametrize("spelling", ["+sp", "--scan-pattern"])
+def test_a_pattern_for_files_in_folders(spelling, tmp_path) -> None:
+    made(tmp_path, 3)
+    write(tmp_path / "4.ima", sop_instance="1.2.4")
+    result = run(spelling, "[12].dcm", spelling, "*.ima", tmp_path, scripts=(scp(0, 0, 0),))
+    assert (result.exit_code, summary(result)) == (0, "3 stored, 0 with a warning, 0 failed")
+
+
+def test_what_is_hidden_is_counted_and_strictly_a_failure(tmp_path) -> None:
+    made(tmp_path, 1)
+    write(tmp_path / ".2.dcm")
+    result = run(tmp_path, scripts=(scp(0),))
+    assert summary(result) == "1 stored, 0 with a warning, 0 failed, 1 other file passed over"
+    result = run("--strict-files", "--json", tmp_path, scripts=(scp(0),))
+    assert result.exit_code == 31
+    assert [record["error"]["code"] for record in result.records if "error" in record] == ["input.hidden"]
+
+
+def test_why_a_file_is_passed_over_is_told_at_d(tmp_path) -> None:
+    made(tmp_path, 1)
+    (tmp_path / "readme.txt").write_text("no image")
+    result = run("-d", tmp_path, scripts=(scp(0),))
+    assert f"D: passed over: `{tmp_path}/readme.txt` is not a DICOM file" in result.stderr
+
+
+def test_a_bare_data_set_goes_with_a_warning(tmp_path) -> None:
+    path = tmp_path / "bare"
+    path.write_bytes(data_set())
+    result = run("-f", path, scripts=(scp(0),))
+    assert (result.exit_code, result.stderr) == (
+        0,
+        f"warning: `{path}`: it has no file meta; its data set is explicit VR little endian\n",
+    )
+
+
+def test_a_dicomdir_leads_to_its_files(tmp_path) -> None:
+    made(tmp_path, 2)
+    (tmp_path / "DICOMDIR").write_bytes(dicomdir("1.dcm", "2.dcm"))
+    for path in (tmp_path / "DICOMDIR", tmp_path):
+        result = run(path, scripts=(scp(0, 0),))
+        assert summary(result) == "2 stored, 0 with a warning, 0 failed, 1 other file passed over"
 
 
 def test_a_difference_between_meta_and_data_set_is_a_warning(tmp_path) -> None:

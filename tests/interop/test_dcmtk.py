@@ -11,6 +11,8 @@ import pytest
 
 from tests.conftest import Pki
 from tests.support import cli, images, peers
+from tests.support.objects import file_meta
+from tests.support.scripted import EXPLICIT
 
 pytestmark = pytest.mark.interop
 
@@ -70,18 +72,61 @@ def test_all_of_pydicoms_files_reach_dcmtk_in_one_command(pki: Pki, tmp_path: Pa
         result = cli.run("storescu", "--json", "localhost", storescp.port, *pki.scu_options, images.FOLDER)
     summary = result.records[-1]
     outcomes = [record for record in result.records[:-1] if record["ok"]]
-    # Without a SOP class, or cut off in the middle of an element: nothing that could be sent.
+    # Without a SOP class, cut off in the middle of an element, or in no transfer syntax (JPEG with implicit VRs,
+    # a byte before its data set): nothing that could be sent. A DICOMDIR goes beyond its end.
     assert {Path(record["path"]).name for record in result.records[:-1] if not record["ok"]} == {
+        "DICOMDIR-nooffset",
         "MR_truncated.dcm",
+        "SC_rgb_jpeg.dcm",
         "empty_charset_LEI.dcm",
         "meta_missing_tsyntax.dcm",
         "nested_priv_SQ.dcm",
+        "no_meta.dcm",
         "rtplan_truncated.dcm",
     }
-    assert (result.exit_code, summary["failed"], summary["not_tried"]) == (31, 5, 0)
-    assert summary["stored"] == len(outcomes) > 140
+    assert (result.exit_code, summary["failed"], summary["not_tried"]) == (31, 8, 0)
+    assert summary["stored"] == len(outcomes) > 150
     arrived = Counter(images.data_set(path) for path in storescp.output.iterdir())
     assert arrived == Counter(images.as_sent(Path(record["path"])) for record in outcomes)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["*.dcm", "[!M]*_small*", "*[[:digit:]].dcm", "C[TR]_*.???", "MR_small?imp*"]
+)
+def test_a_pattern_finds_what_dcmtks_does(pattern: str, tmp_path: Path) -> None:
+    with peers.dcmtk_storescp(tmp_path) as storescp:
+        at = ("localhost", storescp.port)
+        theirs = peers.dcmtk("storescu", "-v", "-nh", "+sd", "+sp", pattern, *at, images.FOLDER).stderr
+        ours = cli.run("storescu", "-v", "--no-tls", "+sd", "+sp", pattern, *at, images.FOLDER).stderr
+
+    def looked_at(log: str) -> set[str]:
+        quoted = [
+            line.partition("`")[2].partition("`")[0] for line in log.splitlines() if line[:6] == "error:"
+        ]
+        sent = [line.partition("Sending file: ")[2] for line in log.splitlines() if "Sending file: " in line]
+        return {Path(name).name for name in (*quoted, *sent)}
+
+    assert looked_at(ours) == looked_at(theirs)
+    assert looked_at(ours)
+
+
+def test_a_file_whose_meta_lies_arrives_as_what_it_is(tmp_path: Path) -> None:
+    """Its data set is implicit: DCMTK could not read it under the transfer syntax its file meta states."""
+    image = images.FOLDER / "MR_small_implicit.dcm"
+    lying = tmp_path / "lying.dcm"
+    lying.write_bytes(file_meta(transfer_syntax=EXPLICIT) + images.data_set(image))
+    bare = tmp_path / "bare"
+    bare.write_bytes(images.data_set(image))
+    assert peers.dcmtk("dcmdump", lying).returncode != 0
+    for path in (lying, bare):
+        with peers.dcmtk_storescp(tmp_path / f"{path.stem}.out") as storescp:
+            result = cli.run("storescu", "--no-tls", "localhost", storescp.port, path)
+        assert result.exit_code == 0
+        assert "its data set is implicit VR little endian" in result.stderr
+        (arrived,) = storescp.output.iterdir()
+        assert pydicom.dcmread(arrived).file_meta.TransferSyntaxUID.is_implicit_VR
+        assert peers.dcmtk("dcmdump", arrived).returncode == 0
+        assert images.data_set(arrived) == images.data_set(image)
 
 
 def test_what_dcmtk_cannot_write_is_a_failure_with_its_status(pki: Pki, storescp: peers.Storescp) -> None:

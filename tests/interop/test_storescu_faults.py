@@ -10,11 +10,12 @@ import pytest
 
 from tests.conftest import Pki
 from tests.support import cli, images, peers
-from tests.support.objects import data_set, write
+from tests.support.objects import data_set, element, write
 
 pytestmark = pytest.mark.interop
 
 IMPLICIT = "1.2.840.10008.1.2"
+NO_PIXELS = element(0x7FE00010, b"OB", b"")
 EXPLICIT, JPEG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.50"
 
 
@@ -67,7 +68,7 @@ def test_more_kinds_than_one_association_can_have(pki: Pki, tmp_path: Path) -> N
     folder = tmp_path / "in"
     for number in range(300):
         sop_class, uid = f"1.2.826.0.1.3680043.10.99.{number // 2}", f"1.2.3.{number}"
-        content = data_set(uid, sop_class=sop_class)
+        content = data_set(uid, sop_class=sop_class, pixels=b"")[: -len(NO_PIXELS)]
         syntax = EXPLICIT if number % 2 else JPEG
         write(folder / f"{number}.dcm", content, uid, sop_class=sop_class, transfer_syntax=syntax)
     with faulty(pki, tmp_path) as storescp:

@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tracemalloc
-import zlib
 from collections.abc import Iterable
-from io import BytesIO
 from pathlib import Path
+from typing import Any
 
-import pydicom
 import pytest
 
 from dicomtls_cli.errors import ExitCode
-from dicomtls_cli.services import scan as module
 from dicomtls_cli.services.scan import Instance, Skipped, scan
-from tests.support import images
 from tests.support.cli import environment
-from tests.support.objects import data_set, element, file_meta, write
-from tests.support.scripted import CT, EXPLICIT, LIMIT, MR
+from tests.support.discs import dicomdir
+from tests.support.objects import write
+from tests.support.scripted import LIMIT
 
-DEFLATED = "1.2.840.10008.1.2.1.99"
 
-
-def found(*paths: Path, recurse: bool = True) -> tuple[list[Instance], list[Skipped]]:
-    instances, skipped = [], []
-    for one in scan(paths, recurse=recurse):
-        (instances if isinstance(one, Instance) else skipped).append(one)
-    return instances, skipped  # type: ignore[return-value]
+def found(*paths: Path, **how: Any) -> tuple[list[Instance], list[Skipped]]:
+    instances: list[Instance] = []
+    skipped: list[Skipped] = []
+    for one in scan(paths, **how):
+        instances.append(one) if isinstance(one, Instance) else skipped.append(one)
+    return instances, skipped
 
 
 def names(instances: Iterable[Instance | Skipped]) -> list[str]:
@@ -37,153 +34,13 @@ def names(instances: Iterable[Instance | Skipped]) -> list[str]:
 
 
 def refused(path: Path) -> Skipped:
-    """Return why a file that was named is not sent."""
+    """Return why a path that was named is not sent."""
     instances, (skipped,) = found(path)
     assert instances == []
     assert skipped.path == path
-    assert skipped.error.exit_code == ExitCode.INPUT
-    assert str(path) in skipped.error.message or not str(path).isprintable()
-    assert skipped.error.hint
-    return skipped
-
-
-# --- one file --------------------------------------------------------------------------------------------
-
-
-def test_what_is_known_of_a_file(tmp_path) -> None:
-    path = write(tmp_path / "a.dcm")
-    (instance,), _ = found(path)
-    offset = len(file_meta())
-    modified = path.stat().st_mtime_ns
-    assert instance == Instance(
-        path, offset + len(data_set()), offset, CT, "1.2.3", EXPLICIT, modified=modified
-    )
-
-
-@pytest.mark.parametrize("path", images.variety(), ids=lambda path: path.name)
-def test_real_files_are_read_as_pydicom_reads_them(path) -> None:
-    (instance,), _ = found(path)
-    seen = pydicom.dcmread(path)
-    assert instance.sop_class == (seen.get("SOPClassUID") or seen.file_meta.MediaStorageSOPClassUID)
-    assert instance.sop_instance == images.sop_instance(path)
-    assert instance.transfer_syntax == seen.file_meta.TransferSyntaxUID
-    assert path.read_bytes()[instance.offset :] == images.data_set(path)
-    assert instance.size == path.stat().st_size
-
-
-@pytest.mark.parametrize(
-    ("data", "meta", "remark"),
-    [
-        (data_set("1.2.3"), {}, ""),
-        (data_set("1.2.4"), {}, "the file meta has another SOP Instance UID (1.2.3)"),
-        (data_set("1.2.3", sop_class=MR), {}, f"the file meta has another SOP Class UID ({CT})"),
-    ],
-)
-def test_the_data_sets_uids_count(data, meta, remark, tmp_path) -> None:
-    path = write(tmp_path / "a.dcm", data, **meta)
-    (instance,), _ = found(path)
-    seen = pydicom.dcmread(path)
-    assert (instance.sop_class, instance.sop_instance) == (seen.SOPClassUID, seen.SOPInstanceUID)
-    assert instance.remark == remark
-
-
-def test_the_file_metas_uids_stand_in_where_the_data_set_has_none(tmp_path) -> None:
-    path = write(tmp_path / "a.dcm", element(0x00100010, b"PN", b"Nobody"), "1.2.77", sop_class=MR)
-    (instance,), _ = found(path)
-    assert (instance.sop_class, instance.sop_instance, instance.remark) == (MR, "1.2.77", "")
-
-
-def test_uids_behind_a_long_value_are_found(tmp_path) -> None:
-    """The first read does not reach them."""
-    long = element(0x00080005, b"UT", b"x" * 300_000)
-    (instance,), _ = found(write(tmp_path / "a.dcm", long + data_set("1.2.55")))
-    assert instance.sop_instance == "1.2.55"
-
-
-def test_a_deflated_data_set(tmp_path) -> None:
-    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    data = packer.compress(data_set("1.2.66")) + packer.flush()
-    (instance,), _ = found(write(tmp_path / "a.dcm", data, "1.2.66", transfer_syntax=DEFLATED))
-    assert (instance.sop_instance, instance.transfer_syntax) == ("1.2.66", DEFLATED)
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"", "it is empty"),
-        (b"hello", "no `DICM`"),
-        (bytes(1000), "no `DICM`"),
-        (b"-----BEGIN CERTIFICATE-----\nMIIB\n", "it is a PEM file"),
-        (b"Bag Attributes\n    friendlyName: x\n-----BEGIN PRIVATE KEY-----\n", "it is a PEM file"),
-        (data_set(), "no `DICM`"),
-    ],
-)
-def test_a_file_that_is_no_dicom(content, words, tmp_path) -> None:
-    path = tmp_path / "a"
-    path.write_bytes(content)
-    skipped = refused(path)
-    assert words in skipped.error.message
-    assert skipped.error.slug == "input.not-dicom"
     assert skipped.expected
-    _, (among_others,) = found(tmp_path)
-    assert not among_others.expected  # nobody named it: it is just no image
-
-
-WHOLE = file_meta() + data_set()
-
-
-def test_a_file_cut_off_in_its_uids_is_named_as_such(tmp_path) -> None:
-    path = tmp_path / "a.dcm"
-    path.write_bytes(WHOLE[: len(file_meta()) + 20])
-    assert refused(path).error.slug == "input.truncated"
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        pytest.param(WHOLE[:132], id="after the prefix"),
-        pytest.param(WHOLE[:150], id="in the meta"),
-        pytest.param(file_meta("") + data_set(""), id="no SOP Instance UID"),
-        pytest.param(file_meta("not a UID") + data_set("not a UID"), id="no valid SOP Instance UID"),
-        pytest.param(file_meta(transfer_syntax="") + data_set(), id="no transfer syntax"),
-        pytest.param(file_meta("", sop_class="") + b"\xff" * 500, id="garbage"),
-        pytest.param(file_meta("", transfer_syntax=DEFLATED) + b"\xff" * 500, id="not deflated"),
-    ],
-)
-def test_a_broken_file_is_a_failure_also_where_nobody_named_it(content, tmp_path) -> None:
-    path = tmp_path / "a.dcm"
-    path.write_bytes(content)
-    assert refused(path).error.slug == "input.broken-dicom"
-    _, (among_others,) = found(tmp_path)
-    assert among_others.expected
-
-
-def test_a_length_in_the_head_does_not_decide_how_much_is_read(tmp_path, monkeypatch) -> None:
-    path = tmp_path / "huge.dcm"
-    path.write_bytes(file_meta() + element(0x00080005, b"UT", b"", length=4_000_000_000))
-    with path.open("r+b") as file:
-        file.truncate(4_000_100_000)  # sparse: takes no room
-    asked = []
-
-    def ask(file: BytesIO, *_: object) -> dict[int, str]:
-        asked.append(len(file.getbuffer()))
-        return {}
-
-    monkeypatch.setattr(module, "ask_pydicom", ask)
-    assert refused(path).error.slug == "input.broken-dicom"
-    assert asked == [1 << 20]
-
-
-def test_a_deflate_bomb_is_not_inflated(tmp_path) -> None:
-    """A MiB of it would be a GiB of memory: pydicom, which inflates all of it, is not asked."""
-    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
-    data = packer.compress(element(0x00080005, b"UT", bytes(64 << 20))) + packer.flush()
-    path = write(tmp_path / "a.dcm", data, transfer_syntax=DEFLATED)
-    tracemalloc.start()
-    assert refused(path).error.slug == "input.broken-dicom"
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 16 << 20
+    assert skipped.error.exit_code == ExitCode.INPUT
+    return skipped
 
 
 # --- paths that are no files -----------------------------------------------------------------------------
@@ -206,8 +63,9 @@ def test_a_fifo_is_not_waited_for(tmp_path) -> None:
     os.mkfifo(tmp_path / "fifo")
     write(tmp_path / "a.dcm")
     assert "no regular file" in refused(tmp_path / "fifo").error.message
-    instances, skipped = found(tmp_path)
-    assert (names(instances), skipped) == (["a.dcm"], [])
+    instances, (skipped,) = found(tmp_path)
+    assert names(instances) == ["a.dcm"]
+    assert ("no regular file" in skipped.error.message, skipped.expected) == (True, False)
 
 
 def test_a_device_is_not_read() -> None:
@@ -217,7 +75,9 @@ def test_a_device_is_not_read() -> None:
 def test_a_dangling_link(tmp_path) -> None:
     (tmp_path / "link").symlink_to("nowhere")
     assert refused(tmp_path / "link").error.slug == "input.unreadable"
-    assert found(tmp_path) == ([], [])
+    _, (skipped,) = found(tmp_path)
+    assert "it is a link that leads nowhere" in skipped.error.message
+    assert not skipped.expected
 
 
 def test_links_that_lead_in_circles(tmp_path) -> None:
@@ -228,7 +88,12 @@ def test_links_that_lead_in_circles(tmp_path) -> None:
     (tmp_path / "folder" / "pong").symlink_to("ping")
     instances, skipped = found(tmp_path)
     assert names(instances) == ["a.dcm"]
-    assert all(one.error.slug == "input.unreadable" for one in skipped)
+    assert {one.path.name: (one.error.slug, one.expected) for one in skipped} == {
+        "self": ("input.unreadable", True),
+        "ping": ("input.unreadable", True),
+        "pong": ("input.unreadable", True),
+        "up": ("input.not-dicom", False),
+    }
     assert refused(tmp_path / "folder" / "self").error.slug == "input.unreadable"
 
 
@@ -237,8 +102,9 @@ def test_a_linked_file_is_sent_and_a_linked_folder_only_where_it_is_named(tmp_pa
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "file").symlink_to(tmp_path / "real" / "a.dcm")
     (tmp_path / "folder" / "link").symlink_to(tmp_path / "real")
-    instances, _ = found(tmp_path / "folder")
+    instances, (skipped,) = found(tmp_path / "folder")
     assert names(instances) == ["file"]
+    assert "it is a link to a folder" in skipped.error.message
     assert names(found(tmp_path / "folder" / "link")[0]) == ["a.dcm"]
 
 
@@ -256,7 +122,8 @@ def test_a_folder_in_the_order_of_its_names_without_what_is_hidden(tmp_path) -> 
         "b/deep/er/x",
         "c.dcm",
     ]
-    assert skipped == []
+    hidden = {str(one.path.relative_to(tmp_path)): (one.error.slug, one.expected) for one in skipped}
+    assert hidden == {".git": ("input.hidden", False), "a/.hidden.dcm": ("input.hidden", False)}
 
 
 def test_what_is_hidden_is_sent_where_it_is_named(tmp_path) -> None:
@@ -281,16 +148,90 @@ def test_an_empty_folder(tmp_path) -> None:
     assert found(tmp_path) == ([], [])
 
 
-def test_a_dicomdir_is_passed_over_and_what_it_lists_is_sent() -> None:
-    disc = images.FOLDER / "dicomdirtests"
-    instances, skipped = found(disc / "DICOMDIR", disc / "77654033")
-    assert {one.sop_instance for one in instances} == {
-        str(pydicom.dcmread(path).SOPInstanceUID) for path in (disc / "77654033").rglob("*") if path.is_file()
+def test_strict_names_what_would_be_passed_over(tmp_path) -> None:
+    write(tmp_path / "a.dcm")
+    write(tmp_path / ".git" / "b.dcm")
+    (tmp_path / ".hidden").touch()
+    (tmp_path / "readme.txt").write_text("no image")
+    (tmp_path / "empty").touch()
+    (tmp_path / "link").symlink_to(".")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "DICOMDIR").write_bytes(dicomdir())
+    instances, skipped = found(tmp_path, strict=True)
+    assert names(instances) == ["a.dcm"]
+    assert {one.path.name: one.error.slug for one in skipped if one.expected} == {
+        ".git": "input.hidden",
+        ".hidden": "input.hidden",
+        "readme.txt": "input.not-dicom",
+        "empty": "input.not-dicom",
+        "link": "input.not-dicom",
+        "fifo": "input.not-dicom",
     }
-    (directory,) = skipped
-    assert directory.path.name == "DICOMDIR"
-    assert not directory.expected
-    assert "DICOMDIR" in directory.error.message
+    assert [one.path.name for one in skipped if not one.expected] == ["DICOMDIR"]
+    instances, lenient = found(tmp_path)
+    assert [one._replace(error=None) for one in lenient] == [
+        one._replace(expected=False, error=None) for one in skipped
+    ]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "wanted"),
+    [
+        ([], ["A.DCM", "a.dcm", "b.ima", "below.dcm/c.dcm", "d[1].dcm"]),
+        (["*.dcm"], ["a.dcm", "below.dcm/c.dcm", "d[1].dcm"]),
+        (["*.ima", "?.dcm"], ["a.dcm", "b.ima", "below.dcm/c.dcm"]),
+        (["*.[Dd][Cc][Mm]"], ["A.DCM", "a.dcm", "below.dcm/c.dcm", "d[1].dcm"]),
+        (["*[1].dcm"], []),
+        ([r"*\[1].dcm"], ["d[1].dcm"]),
+        (["[!ar]*"], ["A.DCM", "b.ima", "below.dcm/c.dcm", "d[1].dcm"]),
+        ([".*"], [".hidden.dcm"]),
+        (["below.dcm/*"], []),
+        ([""], []),
+    ],
+)
+def test_patterns_choose_files_in_folders_by_name(patterns, wanted, tmp_path) -> None:
+    """What does not match is not looked at, whatever it is; folders are descended into by any name."""
+    for name in ("a.dcm", "A.DCM", "b.ima", "below.dcm/c.dcm", "d[1].dcm", ".hidden.dcm"):
+        write(tmp_path / name)
+    (tmp_path / "readme.txt").write_text("no image")
+    instances, skipped = found(tmp_path, patterns=patterns, strict=bool(patterns))
+    assert [str(one.path.relative_to(tmp_path)) for one in instances] == wanted
+    assert [one.path.name for one in skipped] == ([] if patterns else [".hidden.dcm", "readme.txt"])
+
+
+def test_a_file_that_is_named_needs_to_match_no_pattern(tmp_path) -> None:
+    named = write(tmp_path / "a.ima")
+    assert names(found(named, tmp_path, patterns=["*.dcm"])[0]) == ["a.ima"]
+
+
+def test_what_vanishes_while_the_folder_is_looked_through(tmp_path) -> None:
+    for name in ("1.dcm", "2.dcm", "3/x.dcm", "4.dcm"):
+        write(tmp_path / name)
+    files = scan([tmp_path])
+    assert next(files).path.name == "1.dcm"
+    (tmp_path / "2.dcm").unlink()
+    shutil.rmtree(tmp_path / "3")
+    rest = [(one.path.name, getattr(one, "expected", None)) for one in files]
+    assert rest == [("2.dcm", True), ("3", True), ("4.dcm", None)]
+
+
+def test_a_folder_of_very_many_files_takes_little_memory(tmp_path) -> None:
+    """A name each, and only of the folder that is being looked through."""
+    for number in range(2000):
+        (tmp_path / f"{number:06}").touch()
+    tracemalloc.start()
+    count = sum(1 for _ in scan([tmp_path]))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 2000
+    assert peak < 2000 * 300 + 100_000
+
+
+def test_why_a_file_was_passed_over_is_told_to_who_asks(tmp_path, caplog) -> None:
+    (tmp_path / "readme.txt").write_text("no image")
+    with caplog.at_level("DEBUG", "dicomtls.scan"):
+        found(tmp_path)
+    assert f"passed over: `{tmp_path}/readme.txt` is not a DICOM file: it has no `DICM`" in caplog.text
 
 
 def test_folders_deeper_than_pythons_own_stack(tmp_path) -> None:

@@ -22,7 +22,6 @@ VARIETY = (
     "examples_jpeg2k.dcm",
     "JPEG-lossy.dcm",  # JPEG extended, 12 bits
     "UN_sequence.dcm",  # JPEG lossless
-    "SC_rgb_jpeg.dcm",  # JPEG baseline, so it says, but with implicit VR
     "examples_ybr_color.dcm",  # JPEG baseline, 30 frames
     "JPEGLSNearLossless_16.dcm",  # JPEG-LS
     "SC_rgb_jls_lossy_line.dcm",
@@ -41,9 +40,9 @@ def variety() -> list[Path]:
 
 
 def data_set(path: Path) -> bytes:
-    """Return the bytes behind the file meta, found by pydicom."""
+    """Return the bytes behind the file meta, if there is one, found by pydicom."""
     with path.open("rb") as file:
-        read_preamble(file, force=False)
+        read_preamble(file, force=True)
         _read_file_meta_info(file)
         return file.read()
 
