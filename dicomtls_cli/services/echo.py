@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from dicomtls_cli.dimse.command import Command, decode, echo_request, encode
@@ -78,10 +78,12 @@ def _exchange(association: Association) -> float:
     return seconds
 
 
-def expect_response(association: Association, awaited: Mapping[int, int]) -> Command:
+def expect_response(
+    association: Association, awaited: Mapping[int, int], read: Callable[[bytes], Command] = decode
+) -> Command:
     """Wait for the response to one of the requests that are outstanding and return it.
 
-    `awaited` gives the presentation context id of each by its message id. Raises AssociationLost, or
+    `awaited` gives the presentation context id of each by its message id; `read` decodes. Raises AssociationLost, or
     ProtocolError after an A-ABORT where something else comes (PS3.7 6.2).
     """
     received = association.receive()
@@ -93,7 +95,7 @@ def expect_response(association: Association, awaited: Mapping[int, int]) -> Com
         )
     came_on, data = received
     try:
-        response = decode(data)
+        response = read(data)
         due = None if response.responded_to is None else awaited.get(response.responded_to)
         if not response.is_response or due != came_on:
             numbers = ", ".join(map(str, awaited))

@@ -16,7 +16,13 @@ from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import IO, NamedTuple
 
-from dicomtls_cli.dimse.command import Command, Priority, encode, next_message_id, store_request
+from dicomtls_cli.dimse.command import (
+    Command,
+    Priority,
+    ResponseReader,
+    encode_store_request,
+    next_message_id,
+)
 from dicomtls_cli.dimse.status import StatusClass, classify, words
 from dicomtls_cli.errors import AssociationLost, DicomTlsError, ExitCode, InputError
 from dicomtls_cli.services.agenda import Agenda, Kind, kind_of
@@ -122,6 +128,7 @@ class Sender:
         self._ahead: Instance | None = None  # the next one, where it is known already
         self._staged: _Staged | None = None  # what of it is laid out already on the open association
         self._told: list[Outcome] = []
+        self._responses = ResponseReader()
 
     def outcomes(self) -> Iterator[Outcome]:
         """Send one instance after the other and yield what becomes of each, in the order of the answers."""
@@ -196,7 +203,7 @@ class Sender:
         assert self._association is not None
         awaited = {number: sent.context_id for number, sent in self._outstanding.items()}
         try:
-            response = expect_response(self._association, awaited)
+            response = expect_response(self._association, awaited, self._responses.read)
         except AssociationLost as error:
             self._lose(error)
             return
@@ -345,10 +352,10 @@ class Sender:
             data, length = _data_set(instance)
         try:
             self._message_id = next_message_id(self._message_id, self._outstanding)
-            request = store_request(
+            request = encode_store_request(
                 self._message_id, instance.sop_class, instance.sop_instance, self._wishes.priority
             )
-            self._association.stage(way.context_id, encode(request), data, length)
+            self._association.stage(way.context_id, request, data, length)
         except BaseException:
             data.close()
             raise

@@ -5,6 +5,7 @@ Written out, because importing pydicom's dictionary costs more than an echo; a t
 
 from __future__ import annotations
 
+import functools
 import re
 
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")
@@ -70,6 +71,7 @@ _NOT_STORAGE_IN_ROOT = frozenset(
 )
 
 
+@functools.lru_cache(1024)
 def is_uid(text: str) -> bool:
     """Tell whether `text` has a UID's form: 1 to 64 digits and dots, no empty component. PS3.5 section 9.
 

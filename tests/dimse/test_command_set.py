@@ -19,9 +19,11 @@ from dicomtls_cli.dimse.command import (
     CommandField,
     MalformedCommand,
     Priority,
+    ResponseReader,
     decode,
     echo_request,
     encode,
+    encode_store_request,
     next_message_id,
     response,
     store_request,
@@ -347,3 +349,56 @@ def test_an_error_comment_fits_and_is_printable() -> None:
 def test_numbers_that_do_not_fit_are_not_sent(message_id: int) -> None:
     with pytest.raises(ValueError, match="does not fit"):
         encode(echo_request(message_id))
+
+
+# --- the fast ways are the same ways -----------------------------------------------------------------------
+
+uids = st.from_regex(r"[1-9]([.][0-9]{1,3}){1,12}", fullmatch=True)
+
+
+@given(st.integers(0, 0xFFFF), uids, uids, st.sampled_from(Priority))
+def test_a_store_request_made_fast_is_the_same(number, sop_class, sop_instance, priority) -> None:
+    assert encode_store_request(number, sop_class, sop_instance, priority) == encode(
+        store_request(number, sop_class, sop_instance, priority)
+    )
+
+
+def test_a_message_id_that_does_not_fit() -> None:
+    for number in (-1, 0x10000):
+        with pytest.raises(ValueError, match="0110"):
+            encode_store_request(number, "1.2", "1.3", Priority.LOW)
+
+
+responses = st.builds(
+    lambda number, sop_class, uid, status, comment: encode(
+        response(store_request(number, sop_class, uid), status, comment)
+    ),
+    st.integers(0, 0xFFFF),
+    st.sampled_from(["1.2.840.10008.5.1.4.1.1.2", "1.2.3"]),
+    uids | st.just(""),
+    st.sampled_from([0, 0xB000, 0xA700]),
+    st.sampled_from(["", "", "no room"]),
+)
+
+
+@given(st.lists(responses, max_size=12))
+def test_responses_read_fast_are_the_same(data: list[bytes]) -> None:
+    reader = ResponseReader()
+    assert [reader.read(one) for one in data] == [decode(one) for one in data]
+
+
+@given(responses, st.integers(0, 200), st.integers(0, 255))
+def test_a_response_that_differs_in_one_byte_is_read_as_it_is(data: bytes, place: int, value: int) -> None:
+    reader = ResponseReader()
+    reader.read(data)
+    changed = bytearray(data)
+    changed[place % len(data)] = value
+    try:
+        expected: object = decode(bytes(changed))
+    except MalformedCommand as error:
+        expected = str(error)
+    try:
+        found: object = reader.read(bytes(changed))
+    except MalformedCommand as error:
+        found = str(error)
+    assert found == expected
