@@ -7,7 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, NoReturn
 
-from dicomtls_cli.dimse.command import Command, CommandField, MalformedCommand, decode, encode, response
+from dicomtls_cli.dimse.command import (
+    Command,
+    CommandField,
+    CommandReader,
+    MalformedCommand,
+    encode,
+    encode_success,
+    response,
+)
 from dicomtls_cli.dimse.status import (
     CANNOT_UNDERSTAND,
     DATA_SET_MISMATCH,
@@ -88,12 +96,13 @@ class _Serving:
         self.receive = receive
         self.report = report
         self.faults = faults
+        self.commands = CommandReader()
         self.stores = 0
 
     def answer(self, context_id: int, data: bytes) -> None:
         """Answer one command set, and take in the data set that follows it."""
         try:
-            command = decode(data)
+            command = self.commands.read(data)
         except MalformedCommand as error:
             if error.command is None:
                 self.association.abort(source=2, reason=error.abort_reason)
@@ -146,7 +155,9 @@ class _Serving:
             time.sleep(self.faults.delay)
         try:
             # Only now, with the instance in its place, does the peer hear that it was stored.
-            self.association.send(context_id, encode(response(command, status, comment)))
+            is_plain = not status and not comment
+            answer = encode_success(command) if is_plain else encode(response(command, status, comment))
+            self.association.send(context_id, answer)
         finally:  # it is in its place also where the peer did not wait to hear it
             seconds = time.monotonic() - begun
             self.report(

@@ -18,8 +18,8 @@ from typing import IO, NamedTuple
 
 from dicomtls_cli.dimse.command import (
     Command,
+    CommandReader,
     Priority,
-    ResponseReader,
     encode_store_request,
     next_message_id,
 )
@@ -128,7 +128,7 @@ class Sender:
         self._ahead: Instance | None = None  # the next one, where it is known already
         self._staged: _Staged | None = None  # what of it is laid out already on the open association
         self._told: list[Outcome] = []
-        self._responses = ResponseReader()
+        self._responses = CommandReader()
 
     def outcomes(self) -> Iterator[Outcome]:
         """Send one instance after the other and yield what becomes of each, in the order of the answers."""

@@ -17,13 +17,14 @@ from pynetdicom.dsutils import encode as oracle_encode
 from dicomtls_cli.dimse.command import (
     Command,
     CommandField,
+    CommandReader,
     MalformedCommand,
     Priority,
-    ResponseReader,
     decode,
     echo_request,
     encode,
     encode_store_request,
+    encode_success,
     next_message_id,
     response,
     store_request,
@@ -381,15 +382,30 @@ responses = st.builds(
 )
 
 
-@given(st.lists(responses, max_size=12))
-def test_responses_read_fast_are_the_same(data: list[bytes]) -> None:
-    reader = ResponseReader()
+requests = st.builds(
+    lambda number, sop_class, uid, priority: encode(store_request(number, sop_class, uid, priority)),
+    st.integers(0, 0xFFFF),
+    st.sampled_from(["1.2.840.10008.5.1.4.1.1.2", "1.2.3"]),
+    uids,
+    st.sampled_from(Priority),
+)
+
+
+@given(st.integers(0, 0xFFFF), uids, uids | st.just(""))
+def test_a_success_made_fast_is_the_same(number, sop_class, sop_instance) -> None:
+    asked = store_request(number, sop_class, sop_instance)
+    assert encode_success(asked) == encode(response(asked, 0))
+
+
+@given(st.lists(responses | requests, max_size=12))
+def test_commands_read_fast_are_the_same(data: list[bytes]) -> None:
+    reader = CommandReader()
     assert [reader.read(one) for one in data] == [decode(one) for one in data]
 
 
-@given(responses, st.integers(0, 200), st.integers(0, 255))
-def test_a_response_that_differs_in_one_byte_is_read_as_it_is(data: bytes, place: int, value: int) -> None:
-    reader = ResponseReader()
+@given(responses | requests, st.integers(0, 200), st.integers(0, 255))
+def test_a_command_that_differs_in_one_byte_is_read_as_it_is(data: bytes, place: int, value: int) -> None:
+    reader = CommandReader()
     reader.read(data)
     changed = bytearray(data)
     changed[place % len(data)] = value
