@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import selectors
 import signal
 import subprocess
 import threading
@@ -32,6 +33,7 @@ _MOST_STUDIES = 10_000
 _OUTPUT = 4096  # bytes of what a command says that are kept
 _TICK = 0.25  # seconds between two looks whether everything is to end
 _PARTING = 1.0  # seconds for the output of a command that ended
+_GLANCE = 0.25  # seconds between looks whether a command's output is still of interest
 
 
 class HookOptions(NamedTuple):
@@ -282,17 +284,25 @@ class _Output:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         self._kept = bytearray()
+        self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._read, args=(process.stdout,), daemon=True)
         self._thread.start()
 
     def _read(self, stream: IO[bytes]) -> None:
-        with stream, contextlib.suppress(OSError):
-            while piece := os.read(stream.fileno(), 65536):
-                self._kept += piece[: _OUTPUT - len(self._kept)]
+        # A process that was left behind may hold the other end for ever: our end is not kept open for it.
+        with stream, selectors.DefaultSelector() as selector, contextlib.suppress(OSError):
+            selector.register(stream, selectors.EVENT_READ)
+            while not self._is_over.is_set():
+                if selector.select(_GLANCE):
+                    piece = os.read(stream.fileno(), 65536)
+                    if not piece:
+                        return
+                    self._kept += piece[: _OUTPUT - len(self._kept)]
 
     def text(self) -> str:
         """Return it in one line; what a process that it left behind has still to say is not waited for."""
         self._thread.join(_PARTING)
+        self._is_over.set()
         return printable(bytes(self._kept).decode("utf-8", "replace").strip(), limit=_OUTPUT)
 
 

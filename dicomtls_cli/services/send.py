@@ -77,14 +77,15 @@ class _Crew:
     def sender(self, on_connected: Callable[[], None] = lambda: None) -> Sender:
         return Sender(self.peer, self.requestor, self.agenda, self.wishes, self.ending, on_connected)
 
-    def alone(self) -> Iterator[Outcome]:
+    def alone(self, *, is_first: bool = True) -> Iterator[Outcome]:
+        """Let one sender work; where it `is_first` and gets no association, raise why."""
         sender = self.sender(self.on_connected)
         try:
             yield from sender.outcomes()
         finally:
             sender.abandon()
         if sender.given_up is not None:
-            if not sender.has_connected:
+            if is_first and not sender.has_connected:
                 raise sender.given_up
             yield from self.left_over(sender.given_up)
 
@@ -123,10 +124,13 @@ class _Crew:
                     at_work -= 1
                 elif item is None:
                     self.on_connected()
-                    more = min(jobs - 1, self.agenda.known)
-                    at_work += more
-                    for _ in range(more):
-                        start()
+                    for _ in range(min(jobs - 1, self.agenda.known)):
+                        try:
+                            start()
+                        except RuntimeError:  # this machine has no more threads
+                            senders.pop()
+                            break
+                        at_work += 1
                 else:
                     failure = failure or item
                     self.ending.set()
@@ -149,7 +153,9 @@ class _Crew:
             return
         for cause in gave_up:
             logger.warning("%s: fewer associations than wanted: %s", self.peer, cause.message)
-        yield from self.alone()  # what one that gave up handed back when the others were through
+        yield from self.alone(
+            is_first=False
+        )  # what one that gave up handed back when the others were through
 
 
 def _work(sender: Sender, news: SimpleQueue[Outcome | Sender | BaseException | None]) -> None:

@@ -286,14 +286,17 @@ class Sender:
                 self._tell(not_sent(instance, cause, "stored"))
             else:
                 again.append(instance)
-        self._put_back(again)
         self._failures = 0 if self._has_stored else self._failures + 1
-        if self._failures >= max(_FRUITLESS, self._wishes.retries + 1):
-            self._put_back([])
-            self.given_up = cause
-        elif again:
+        is_over = self._failures >= max(_FRUITLESS, self._wishes.retries + 1)
+        if again and not is_over:
             self._failures = max(self._failures, 1)
-            self._pause(cause)
+        if again and (is_over or not self._pause(cause)):
+            for instance in again:
+                self._tell(not_sent(instance, cause, "stored"))
+            again = []
+        self._put_back(again)
+        if is_over:
+            self.given_up = cause
 
     def _put_back(self, instances: list[Instance]) -> None:
         """Hand `instances` back to the agenda, and after them the one that was to be the next."""

@@ -261,6 +261,38 @@ def test_a_peer_that_takes_fewer_associations_gets_everything_all_the_same(tmp_p
     assert len(list((tmp_path / "out").rglob("*.dcm"))) == 40
 
 
+def test_a_late_rejection_loses_nothing(tmp_path) -> None:
+    """The first association is through when the second is rejected, and so is every further one."""
+    through, rejecting = threading.Event(), threading.Event()
+    numbers = iter(range(3))
+
+    def script(peer: Scripted) -> None:
+        if next(numbers):
+            peer.expect(RQ)
+            rejecting.set()
+            through.wait(20)
+            peer.send(reject(2, 3, 2))
+            peer.expect_end()
+            return
+        peer.accept()
+        context_id, command, _ = take(peer)
+        rejecting.wait(20)  # by now the second association holds an instance
+        while True:
+            STORED(peer, context_id, command)
+            pdu_type, body = peer.read_pdu()
+            if pdu_type == RELEASE:
+                peer.send(RELEASE_RP)
+                through.set()
+                return
+            context_id, command, _ = take_from(peer, body)
+
+    wanted = made(tmp_path, 12)
+    with listening_at_once(3, script) as port:
+        found = outcomes(port, wanted, jobs=2)
+    assert len(found) == 12
+    assert sorted(slugs(found)) == [""] * 11 + ["association.rejected"]
+
+
 def test_a_peer_that_is_not_there_is_told_of_once(tmp_path, free_port) -> None:
     with pytest.raises(ConnectionFailed):
         outcomes(free_port, made(tmp_path, 8), jobs=4)
@@ -330,4 +362,5 @@ def test_a_pause_before_a_retry_ends_too(tmp_path, monkeypatch) -> None:
         ending.set()
 
     with listening(script) as port:
-        assert outcomes(port, made(tmp_path, 2), retries=3, ending=ending) == []
+        found = outcomes(port, made(tmp_path, 2), retries=3, ending=ending)
+    assert slugs(found) == ["association.lost"]  # it was sent, and never answered
