@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from dicomtls_cli.errors import InputError
 from dicomtls_cli.services import elements
 from dicomtls_cli.services.elements import UNDEFINED, HeadError, ShortError
 from dicomtls_cli.services.instance import Directory
-from dicomtls_cli.services.skipped import Skipped, shown, unreadable
+from dicomtls_cli.services.skipped import Skipped, broken_directory, outside, unreadable
 from dicomtls_cli.services.syntax import transfer_syntax as syntax_of
 from dicomtls_cli.services.window import Window
 
@@ -49,12 +48,12 @@ def follow(directory: Directory) -> Iterator[Referenced | Skipped]:
                 if found is not None:
                     yield found
                     continue
-                yield _refused(directory.path, file_id)
+                yield outside(directory.path, file_id)
                 refused += 1
                 if refused >= _MOST_REFUSED:
                     raise HeadError(f"it lists {refused} files outside of its folder, and maybe more")
     except HeadError as error:
-        yield _broken(directory.path, str(error))
+        yield broken_directory(directory.path, str(error))
     except OSError as error:
         yield unreadable(directory.path, error)
 
@@ -150,21 +149,3 @@ class _Folder:
             self._parent, self._real_parent = parent, os.path.realpath(parent)
         is_link = os.path.islink(path)  # noqa: PTH114
         return os.path.realpath(path) if is_link else os.path.join(self._real_parent, name)  # noqa: PTH118
-
-
-def _refused(path: Path, file_id: str) -> Skipped:
-    error = InputError(
-        f"`{shown(path)}` lists `{shown(file_id)}`, which is not inside its folder",
-        "a DICOMDIR leads to files below its own folder only; name the file itself if it is to be sent",
-        slug="input.dicomdir",
-    )
-    return Skipped(path, error, expected=True)
-
-
-def _broken(path: Path, why: str) -> Skipped:
-    error = InputError(
-        f"`{shown(path)}` is a DICOMDIR that cannot be followed to its end: {why}",
-        "name the folders with the images instead; `dcmdump` shows how far it can be read",
-        slug="input.dicomdir",
-    )
-    return Skipped(path, error, expected=True)

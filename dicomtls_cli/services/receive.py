@@ -10,12 +10,11 @@ from typing import NamedTuple, NoReturn
 from dicomtls_cli.dimse.command import (
     Command,
     CommandField,
-    CommandReader,
     MalformedCommand,
     encode,
-    encode_success,
     response,
 )
+from dicomtls_cli.dimse.repeated import CommandReader, encode_success
 from dicomtls_cli.dimse.status import (
     CANNOT_UNDERSTAND,
     DATA_SET_MISMATCH,

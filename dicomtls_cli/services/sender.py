@@ -18,11 +18,10 @@ from typing import IO, NamedTuple
 
 from dicomtls_cli.dimse.command import (
     Command,
-    CommandReader,
     Priority,
-    encode_store_request,
     next_message_id,
 )
+from dicomtls_cli.dimse.repeated import CommandReader, encode_store_request
 from dicomtls_cli.dimse.status import StatusClass, classify, words
 from dicomtls_cli.errors import AssociationLost, DicomTlsError, ExitCode, InputError
 from dicomtls_cli.services.agenda import Agenda, Kind, kind_of

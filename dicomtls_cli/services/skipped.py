@@ -30,58 +30,83 @@ def shown(path: Path | str) -> str:
 
 def not_dicom(path: Path, why: str, *, expected: bool) -> Skipped:
     """Return that `path` is no DICOM instance."""
-    error = InputError(
+    return _skipped(
+        path,
         f"`{shown(path)}` is not a DICOM file: {why}",
         "name DICOM files, or folders of them",
-        slug="input.not-dicom",
+        "input.not-dicom",
+        expected=expected,
     )
-    return Skipped(path, error, expected)
 
 
 def hidden(path: Path, *, expected: bool) -> Skipped:
     """Return that `path`, in a folder, begins with a dot."""
-    error = InputError(
+    return _skipped(
+        path,
         f"`{shown(path)}` is hidden, and not looked at",
         "name it if it is to be sent; without `--strict-files` it is passed over",
-        slug="input.hidden",
+        "input.hidden",
+        expected=expected,
     )
-    return Skipped(path, error, expected)
 
 
 def unreadable(path: Path, error: OSError | ValueError) -> Skipped:
     """Return that the system does not give `path` to us."""
     reason = error.strerror if isinstance(error, OSError) else error
-    told = InputError(
-        f"cannot read `{shown(path)}`: {reason}", "check the path and its rights", slug="input.unreadable"
+    return _skipped(
+        path, f"cannot read `{shown(path)}`: {reason}", "check the path and its rights", "input.unreadable"
     )
-    return Skipped(path, told, expected=True)
 
 
 def broken(path: Path, why: str) -> Skipped:
     """Return that `path` is DICOM, and cannot be read."""
-    error = InputError(
+    return _skipped(
+        path,
         f"`{shown(path)}` is a broken DICOM file: {why}",
         "write it anew from its source; `dcmdump` shows how far it can be read",
-        slug="input.broken-dicom",
+        "input.broken-dicom",
     )
-    return Skipped(path, error, expected=True)
 
 
 def truncated(path: Path, lacks: str) -> Skipped:
     """Return that `path` lacks its end."""
-    error = InputError(
+    return _skipped(
+        path,
         f"`{shown(path)}` is a DICOM file without its end: {lacks}",
         "get it again from its source; sent as it is, the archive would hold an incomplete image",
-        slug="input.truncated",
+        "input.truncated",
     )
-    return Skipped(path, error, expected=True)
 
 
 def wrongly_encoded(path: Path, why: str) -> Skipped:
     """Return that there is no transfer syntax that is true of `path`."""
-    error = InputError(
+    return _skipped(
+        path,
         f"no transfer syntax fits `{shown(path)}`: {why}",
         "write it anew from its source; sent as it is, the archive would hold an image that few can read",
-        slug="input.transfer-syntax",
+        "input.transfer-syntax",
     )
-    return Skipped(path, error, expected=True)
+
+
+def outside(directory: Path, file_id: str) -> Skipped:
+    """Return that the DICOMDIR `directory` lists a file that is not below its folder."""
+    return _skipped(
+        directory,
+        f"`{shown(directory)}` lists `{shown(file_id)}`, which is not inside its folder",
+        "a DICOMDIR leads to files below its own folder only; name the file itself if it is to be sent",
+        "input.dicomdir",
+    )
+
+
+def broken_directory(directory: Path, why: str) -> Skipped:
+    """Return that the DICOMDIR `directory` cannot be read to its end."""
+    return _skipped(
+        directory,
+        f"`{shown(directory)}` is a DICOMDIR that cannot be followed to its end: {why}",
+        "name the folders with the images instead; `dcmdump` shows how far it can be read",
+        "input.dicomdir",
+    )
+
+
+def _skipped(path: Path, what: str, hint: str, slug: str, *, expected: bool = True) -> Skipped:
+    return Skipped(path, InputError(what, hint, slug=slug), expected)

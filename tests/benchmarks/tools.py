@@ -20,7 +20,7 @@ from dicomtls_cli.services.send import send
 from dicomtls_cli.tls.policy import Role
 from tests.benchmarks.loads import MB, Load
 from tests.support import cli
-from tests.support.peers import free_ports
+from tests.support.peers import await_listener, free_ports
 
 QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
@@ -73,12 +73,8 @@ def make_keys(folder: Path) -> Keys:
 def _listening(words: list[str], port: int, env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(words, env=env, **QUIET)
     try:
-        while f":{port:04X} " not in "".join(
-            line for line in Path("/proc/net/tcp").read_text().splitlines(True) if " 0A " in line
-        ):
-            if process.poll() is not None:
-                raise RuntimeError(f"{words[0]} ended with {process.returncode}")
-            time.sleep(0.01)
+        if not await_listener(port, process):
+            raise RuntimeError(f"{words[0]} ended with {process.returncode}")
         yield process
     finally:
         process.kill()

@@ -17,18 +17,16 @@ from pynetdicom.dsutils import encode as oracle_encode
 from dicomtls_cli.dimse.command import (
     Command,
     CommandField,
-    CommandReader,
     MalformedCommand,
     Priority,
     decode,
     echo_request,
     encode,
-    encode_store_request,
-    encode_success,
     next_message_id,
     response,
     store_request,
 )
+from dicomtls_cli.dimse.repeated import CommandReader, encode_store_request, encode_success
 from dicomtls_cli.errors import ProtocolError
 
 few = settings(max_examples=50, deadline=None)

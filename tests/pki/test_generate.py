@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import ipaddress
+import os
 import shutil
 import socket
 import ssl
@@ -18,11 +19,14 @@ from hypothesis import strategies as st
 from dicomtls_cli.errors import UsageError
 from dicomtls_cli.pki.generate import KeyType, generate, prepare
 from dicomtls_cli.pki.subject import parse_subject
+from tests.support.peers import REQUIRED
 
 from .conftest import openssl
 
 NOW = datetime.datetime(2026, 3, 4, 5, 6, 7, 890, tzinfo=datetime.UTC)
-needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command")
+needs_openssl = pytest.mark.skipif(
+    shutil.which("openssl") is None and not os.environ.get(REQUIRED), reason="no openssl command"
+)
 
 
 def parsed(pair) -> x509.Certificate:

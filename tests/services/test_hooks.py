@@ -372,6 +372,23 @@ def test_what_a_command_leaves_running_is_not_waited_for(monkeypatch) -> None:
     os.kill(pid, 9)
 
 
+def test_what_a_command_leaves_running_holds_nothing_of_ours(monkeypatch) -> None:
+    """No descriptor and no thread for each, while all of them still run and hold their end of the output."""
+    monkeypatch.setattr(module, "_PARTING", 0.05)
+    open_files = Path("/proc/self/fd")
+    before, threads = len(list(open_files.iterdir())), threading.active_count()
+    hooks = Hooks(HookOptions(command(f"{script('sleep 100 & echo $! >> children')}"), timeout=LIMIT))
+    for _ in range(8):
+        hooks(received())
+    hooks.close(LIMIT)
+    pids = [int(line) for line in lines("children")]
+    assert len(pids) == 8
+    until(lambda: threading.active_count() <= threads and len(list(open_files.iterdir())) <= before)
+    assert all(is_running(pid) for pid in pids)
+    for pid in pids:
+        os.kill(pid, 9)
+
+
 def test_a_program_that_went_away_is_logged_and_others_run(caplog) -> None:
     path = script("echo x >> ran")
     hooks = Hooks(HookOptions(command(f"{path}")))
