@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from dicomtls_cli.errors import ExitCode
+from dicomtls_cli.errors import DicomTlsError, ExitCode
 
 _CODES = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.KILLED}
 _NOTE = b"interrupted: what is on its way is finished; once more ends it at once\n"
@@ -46,11 +46,18 @@ class Interruption:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Catch SIGINT and SIGTERM for as long as the block runs."""
+    """Catch SIGINT and SIGTERM for as long as the block runs.
+
+    Raises DicomTlsError `interrupted` with the exit code of the signal that ended the block.
+    """
     interruption = Interruption()
     before = {number: signal.signal(number, interruption.handle) for number in _CODES}
     try:
         yield interruption
+    except KeyboardInterrupt:
+        raise DicomTlsError(
+            "interrupted", slug="interrupted", exit_code=ExitCode(interruption.code or ExitCode.INTERRUPTED)
+        ) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

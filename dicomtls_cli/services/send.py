@@ -152,7 +152,7 @@ class _Crew:
             yield from self.left_over(gave_up[0])
             return
         for cause in gave_up:
-            logger.warning("%s: fewer associations than wanted: %s", self.peer, cause.message)
+            logger.warning("fewer associations than wanted: %s", cause.message)
         yield from self.alone(
             is_first=False
         )  # what one that gave up handed back when the others were through

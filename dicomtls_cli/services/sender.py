@@ -269,7 +269,7 @@ class Sender:
     def _pause(self, error: DicomTlsError) -> bool:
         """Wait before an association is tried again; tell whether that is still wanted afterwards."""
         seconds = min(_FIRST_PAUSE * 2 ** (self._failures - 1), _LONGEST_PAUSE)
-        logger.warning("%s: %s; trying again in %g s", self._peer, error.message, seconds)
+        logger.warning("%s; trying again in %g s", error.message, seconds)
         return not self._ending.wait(seconds)
 
     def _lose(self, error: AssociationLost, *more: Instance) -> None:

@@ -464,17 +464,18 @@ def rest_of(peer: Scripted) -> int:
     return count
 
 
-def test_an_interrupt_while_nobody_answered_yet_ends_it_at_once(tmp_path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_while_nobody_answered_yet_ends_it_at_once(number, code, tmp_path) -> None:
     """There is nothing to finish before the association is open."""
 
     def script(peer: Scripted) -> None:
         peer.expect(RQ)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         peer.expect_end()
 
     with listening(script) as port:
         process = interrupted(port, made(tmp_path, 2), "--json")
     out, err = rest_said(process)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert err.strip() == ""
     assert json.loads(out)["error"]["code"] == "interrupted"
