@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from dicomtls_cli.cli.progress import Progress, State
+from dicomtls_cli.cli.refusals import Refusals
 from dicomtls_cli.cli.terminal import Terminal, counted
 from dicomtls_cli.dimse.status import words as status_words
 from dicomtls_cli.errors import DicomTlsError, ExitCode, InputError
@@ -54,6 +55,7 @@ class Tally:
         self._failure_codes: dict[ExitCode, None] = {}  # in the order of their first failures
         self._first_failures: list[str] = []
         self._lines = 0  # printed since the first failure
+        self._refusals = Refusals()
         self._progress = Progress(terminal, self._state)
 
     def __enter__(self) -> Tally:
@@ -128,6 +130,7 @@ class Tally:
 
             self._record(outcome_record(outcome), ok=outcome.is_stored)
         if outcome.error is not None:
+            self._refusals.add(outcome)
             self._fail(outcome.error)
             return
         self._length += outcome.length
@@ -183,6 +186,8 @@ class Tally:
         code = interrupted or self._exit_code()
         if self.failed and self._lines > _SCREEN:
             self._terminal.result(self._repeated())
+        for line in self._refusals.lines():
+            self._terminal.result(line)
         self._terminal.result(f"{self._peer}: {', '.join(self._summary())}")
         self._terminal.record(self._summary_record(code))
         return code
@@ -240,6 +245,7 @@ class Tally:
             "not_tried": self._wanted - self._tried,
             "already_stored": self.already_stored,
             "passed_over": self.passed_over,
+            "refused": self._refusals.records(),
             "not_reported": 0 if self._report is None else self._report.lost,
             "bytes": self._length,
             "seconds": round(seconds, 6),

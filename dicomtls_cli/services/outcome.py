@@ -13,7 +13,8 @@ class Outcome(NamedTuple):
 
     `status` is the peer's C-STORE status, None where it gave none; `error` says what went wrong and is None
     for success and warnings; `seconds` is the time from the request to its response, `length` the number of
-    bytes of the data set, `transfer_syntax` what it travelled in ("" where it did not).
+    bytes of the data set, `transfer_syntax` what it travelled in ("" where it did not). `refusal` says in
+    words why the peer took no presentation context for it, where that is what was wrong.
     """
 
     instance: Instance
@@ -22,6 +23,7 @@ class Outcome(NamedTuple):
     seconds: float = 0.0
     length: int = 0
     transfer_syntax: str = ""
+    refusal: str = ""
 
     @property
     def is_stored(self) -> bool:
@@ -54,7 +56,7 @@ def no_context(instance: Instance, reason: str) -> Outcome:
         slug="association.no-context",
         exit_code=ExitCode.NO_CONTEXT,
     )
-    return Outcome(instance, None, error)
+    return Outcome(instance, None, error, refusal=reason)
 
 
 def unreadable(instance: Instance, error: OSError) -> Outcome:
