@@ -1,6 +1,6 @@
 """Run the benchmark, print the table, and write JSON and the plot where asked.
 
-python -m tests.benchmarks                          the whole table, about six minutes
+python -m tests.benchmarks                          the whole table, about ten minutes
 python -m tests.benchmarks --runs 3 --only small    a part of it
 """
 
@@ -19,8 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import tools
+from tests.benchmarks import senders, tools
 from tests.benchmarks.loads import MB, Load, make_load
+from tests.benchmarks.senders import Measurement
 from tests.benchmarks.tools import Keys, Receiver, environment, timed
 
 ROWS = {
@@ -30,18 +31,17 @@ ROWS = {
 }
 ASSOCIATIONS = 300
 PART_OF_ASSOCIATIONS = 30
-
-Measurement = tuple[str, str, Callable[[], float]]
+SECTIONS = (*ROWS, "associations", "jobs", "orthanc", "scan", "start", "memory")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--only", choices=[*ROWS, "associations", "memory", "start"], action="append")
+    parser.add_argument("--only", choices=SECTIONS, action="append")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
-    wanted = options.only or [*ROWS, "associations", "memory", "start"]
+    wanted = options.only or SECTIONS
     root = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
     report: dict[str, Any] = {"machine": machine(), "runs": options.runs, "rows": {}}
     with (
@@ -55,15 +55,38 @@ def main() -> None:
             stack.enter_context(tools.dcmtk_receiver(keys, tuned=True)),
             stack.enter_context(tools.dcmtk_receiver(keys, tuned=False)),
         ]
-        for name, (title, count, size, part) in ROWS.items():
-            if name in wanted:
-                load = make_load(here, name, count, size, part)
-                report["rows"][name] = measure(title, load_measurements(keys, load, receivers), options.runs)
+        loads = {
+            name: make_load(here, name, count, size, part)
+            for name, (_, count, size, part) in ROWS.items()
+            if name in wanted or (name != "big" and not {"jobs", "orthanc"}.isdisjoint(wanted))
+        }
+        for name in [name for name in ROWS if name in wanted]:
+            rows = load_measurements(keys, loads[name], receivers)
+            report["rows"][name] = measure(ROWS[name][0], rows, options.runs)
         if "associations" in wanted:
             load = make_load(here, "one", 1, MB // 2, 1)
             rows = association_measurements(keys, load, receivers)
             report["rows"]["associations"] = measure(
                 f"{ASSOCIATIONS} associations of one 0.5 MB image", rows, options.runs
+            )
+        if "jobs" in wanted:
+            forking = stack.enter_context(tools.dcmtk_receiver(keys, tuned=True, forks=True))
+            for name in ("ct", "small"):
+                rows = senders.jobs_measurements(keys, loads[name], [forking, receivers[0]])
+                report["rows"][f"jobs-{name}"] = measure(
+                    f"{ROWS[name][0]}, {senders.JOBS} associations at once", rows, options.runs
+                )
+        if "orthanc" in wanted:
+            peers = stack.enter_context(senders.orthancs(keys, here))
+            for name in ("ct", "small"):
+                rows = senders.orthanc_measurements(keys, loads[name], peers)
+                report["rows"][f"orthanc-{name}"] = measure(
+                    f"{loads[name].part_count} of these to Orthanc: {ROWS[name][0]}", rows, options.runs
+                )
+        if "scan" in wanted:
+            many = make_load(here, "many", senders.SCANNED, 4096, 1)
+            report["rows"]["scan"] = measure(
+                "looking at files", senders.scan_measurements(many.folder), options.runs
             )
         if "start" in wanted:
             report["rows"]["start"] = measure(
@@ -210,14 +233,21 @@ def _peak_of(words: list[str]) -> float:
     return int(done.stdout.split()[-1]) / 1024
 
 
+_BASES = (
+    "DCMTK tuned -> DCMTK tuned",
+    f"DCMTK tuned, {senders.JOBS} processes -> DCMTK tuned --fork",
+    "DCMTK tuned -> Orthanc tuned",
+    "/usr/bin/echoscu untuned -> DCMTK untuned",
+)
+"""What the speeds of a row are relative to."""
+
+
 def table(report: dict[str, Any]) -> str:
     """Return the report as Markdown: seconds, and the ratio to DCMTK -> DCMTK, tuned."""
     lines = []
     for row in report["rows"].values():
         seconds = row["seconds"]
-        base = seconds.get("DCMTK tuned -> DCMTK tuned") or seconds.get(
-            "/usr/bin/echoscu untuned -> DCMTK untuned"
-        )
+        base = next((seconds[name] for name in _BASES if name in seconds), None)
         lines += [f"**{row['title']}**", "", "| sender -> receiver | seconds | speed |", "|---|---|---|"]
         lines += [
             f"| {name} | {value:.3f} | {base / value:.2f} |" if base else f"| {name} | {value:.3f} | |"

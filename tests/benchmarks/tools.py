@@ -8,7 +8,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -87,10 +86,11 @@ class Receiver:
 
     name: str
     port: int
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | None
 
     def peak_memory(self) -> float:
         """Return the peak of its resident memory in MB."""
+        assert self.process is not None
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
             if line.startswith("VmHWM"):
                 return int(line.split()[1]) / 1024
@@ -98,14 +98,18 @@ class Receiver:
 
 
 @contextlib.contextmanager
-def dcmtk_receiver(keys: Keys, *, tuned: bool, output: Path | None = None) -> Iterator[Receiver]:
+def dcmtk_receiver(
+    keys: Keys, *, tuned: bool, output: Path | None = None, forks: bool = False
+) -> Iterator[Receiver]:
     with free_ports(1) as (port,):
         pass
     words = ["/usr/bin/storescp", "+xa", "-pm", *keys.options("scp")]
     words += ["--ignore"] if output is None else ["+B", "-od", str(output)]
+    words += ["--fork"] if forks else []
     env = {**os.environ, **({"TCP_NODELAY": "1"} if tuned else {})}
     with _listening([*words, str(port)], port, env) as process:
-        yield Receiver("DCMTK tuned" if tuned else "DCMTK untuned", port, process)
+        name = f"DCMTK {'tuned' if tuned else 'untuned'}{' --fork' if forks else ''}"
+        yield Receiver(name, port, process)
 
 
 @contextlib.contextmanager
@@ -208,9 +212,3 @@ with socket.create_server(("127.0.0.1", 0)) as listener:
 def many_associations(count: int, one: Callable[[], None]) -> None:
     for _ in range(count):
         one()
-
-
-def warm(process: Receiver) -> None:
-    """Wait until a receiver takes connections (its listening socket is already there)."""
-    threading.Event().wait(0)
-    assert process.process.poll() is None
