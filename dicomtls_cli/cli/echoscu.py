@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
-from queue import SimpleQueue
+import contextlib
 
 import click
 
@@ -20,20 +18,30 @@ from dicomtls_cli.cli.requestor import (
 )
 from dicomtls_cli.cli.terminal import Terminal
 from dicomtls_cli.cli.tls import tls_options
-from dicomtls_cli.cli.values import AE_TITLE
+from dicomtls_cli.cli.values import AE_TITLE, SECONDS
 from dicomtls_cli.cli.words import StrictCommand
-from dicomtls_cli.errors import DicomTlsError
+from dicomtls_cli.errors import DicomTlsError, UsageError
 from dicomtls_cli.services.echo import EchoResult, echo
 from dicomtls_cli.services.peer import Peer, Requestor, TlsOptions
 from dicomtls_cli.tls.policy import Role
-
-_AT_ONCE = 16
 
 
 @click.command(cls=StrictCommand, dialect=ECHOSCU, short_help="Verify peers: C-ECHO over TLS.")
 @click.argument("words", nargs=-1, metavar="PEER...")
 @connect_option
 @click.option("-aec", "--call", "--aec", "aec", type=AE_TITLE, help="Called AE title [ANY-SCP].")
+@click.option(
+    "--count",
+    "--repeat",
+    "count",
+    type=click.IntRange(1, 1_000_000),
+    metavar="N",
+    help="Verify each peer N times, as ping does [1; without end with --deadline].",
+)
+@click.option("--interval", type=SECONDS, help="Seconds from one time to the next [1].")
+@click.option(
+    "--deadline", type=SECONDS, help="Seconds after which all ends; what has no answer then failed."
+)
 @output_options
 @tls_options(Role.REQUESTOR)
 @association_options(Role.REQUESTOR)
@@ -41,6 +49,9 @@ def echoscu(
     words: tuple[str, ...],
     connect: str | None,
     aec: str | None,
+    count: int | None,
+    interval: float | None,
+    deadline: float | None,
     terminal: Terminal,
     tls: TlsOptions | None,
     link: Link,
@@ -49,7 +60,7 @@ def echoscu(
 
     PEER is `[AET@]host[:port]`, or `host port` as DCMTK writes it; port 2762 unless given (11112 with
     --no-tls). Several peers are verified at once. The exit code is 0 only if all of them answered with
-    success.
+    success, each time. Each time is an association of its own: name and TCP, TLS, association and echo are timed.
 
     \b
       dicomtls echoscu pacs.example 2762 --cert me.crt --key me.key --trust pacs.crt
@@ -58,46 +69,54 @@ def echoscu(
     refuse_pem_files(words)
     peers = peers_from(words, connect, aec=aec, tls=tls is not None)
     requestor = make_requestor(link, tls)
-    if len(peers) == 1:
+    if count is None and deadline is None:
+        if interval is not None:
+            raise UsageError(
+                "`--interval` is the time between several times, and there is one",
+                "add `--count N` or `--deadline SECONDS`",
+                slug="usage.contradiction",
+            )
+        if len(peers) > 1:
+            return _once(terminal, peers, requestor)
         return report_echo(terminal, echo(peers[0], requestor))
-    codes = []
-    for outcome in _verify_all(peers, requestor):
-        if isinstance(outcome, DicomTlsError):
-            terminal.error(outcome)
-            codes.append(int(outcome.exit_code))
-        else:
-            codes.append(report_echo(terminal, outcome))
-    return next((code for code in codes if code), 0)
+    return _again(terminal, peers, requestor, count, interval or 1.0, deadline)
 
 
-def _verify_all(peers: Sequence[Peer], requestor: Requestor) -> Iterator[EchoResult | DicomTlsError]:
-    """Verify `peers`, several at once, and yield what came of each in their order.
+def _once(terminal: Terminal, peers: list[Peer], requestor: Requestor) -> int:
+    """Verify all of `peers`, several at once, and tell what came of each in their order."""
+    from dicomtls_cli.services.ping import ping
 
-    In daemon threads: Ctrl-C does not wait for peers that say nothing.
-    """
-    outcomes: list[SimpleQueue[EchoResult | DicomTlsError]] = [SimpleQueue() for _ in peers]
-    jobs = iter(zip(peers, outcomes, strict=True))
-    lock = threading.Lock()
-
-    def work() -> None:
-        while True:
-            with lock:
-                job = next(jobs, None)
-            if job is None:
-                return
-            peer, outcome = job
-            outcome.put(_try(peer, requestor))
-
-    for _ in range(min(len(peers), _AT_ONCE)):
-        threading.Thread(target=work, daemon=True).start()
-    for outcome in outcomes:
-        yield outcome.get()
+    code = told = 0
+    outcomes: dict[int, EchoResult | DicomTlsError] = {}
+    for reply in ping(peers, requestor):
+        outcomes[reply.peer] = reply.outcome
+        while told in outcomes:
+            outcome = outcomes.pop(told)
+            if isinstance(outcome, DicomTlsError):
+                terminal.error(outcome)
+                code = code or int(outcome.exit_code)
+            else:
+                report_echo(terminal, outcome)
+            told += 1
+    return code
 
 
-def _try(peer: Peer, requestor: Requestor) -> EchoResult | DicomTlsError:
-    try:
-        return echo(peer, requestor)
-    except DicomTlsError as error:
-        return error
-    except Exception as error:  # a defect; the other peers are verified all the same
-        return DicomTlsError(f"`{peer}`: unexpected {type(error).__name__}: {error}", slug="unexpected")
+def _again(
+    terminal: Terminal,
+    peers: list[Peer],
+    requestor: Requestor,
+    count: int | None,
+    interval: float,
+    deadline: float | None,
+) -> int:
+    """Verify `peers` again and again, and sum up, also after Ctrl-C."""
+    from dicomtls_cli.cli.interrupt import interruptible
+    from dicomtls_cli.cli.ping import Replies
+    from dicomtls_cli.services.ping import ping
+
+    replies = Replies(terminal, peers)
+    with interruptible() as interruption:
+        with contextlib.suppress(KeyboardInterrupt):  # nothing is to be finished; the statistics are wanted
+            replies.tell(ping(peers, requestor, count=count, interval=interval, deadline=deadline))
+        code = replies.finish()
+    return interruption.code or code

@@ -93,6 +93,12 @@ def report_echo(terminal: Terminal, result: EchoResult) -> int:
             "called_aet": result.peer.called_aet,
             "seconds": round(result.seconds, 6),
             "total_seconds": round(result.total_seconds, 6),
+            "phases": {
+                "connect": round(result.connect_seconds, 6),
+                **({"tls": round(result.tls_seconds, 6)} if tls else {}),
+                "association": round(result.associate_seconds, 6),
+                "echo": round(result.seconds, 6),
+            },
             "implementation": implementation,
             "tls": tls
             and {

@@ -41,12 +41,18 @@ _NO_REASON = {(1, 1), (2, 1)}  # how a user is refused: PS3.8 9.3.4 has no reaso
 
 
 class Established(NamedTuple):
-    """An open association, what was asked for, the peer's answer, and how it is secured (None: plain)."""
+    """An open association, what was asked for, the peer's answer, and how it is secured (None: plain).
+
+    `connect_seconds` is how long it took to resolve the name and connect, `associate_seconds` from the
+    A-ASSOCIATE-RQ to its answer; the handshake's are in `tls`.
+    """
 
     association: Association
     request: AssociateRequest
     accept: AssociateAccept
     tls: TlsFacts | None
+    connect_seconds: float
+    associate_seconds: float
 
 
 def associate(
@@ -65,7 +71,9 @@ def associate(
         *(() if requestor.user is None else (requestor.user,)),
     )
     request = AssociateRequest(peer.called_aet, requestor.calling_aet, contexts, information)
+    begun = time.monotonic()
     sock, facts = connect(peer, requestor)
+    connected = time.monotonic()
     association = Association(
         sock,
         acse_timeout=requestor.timeouts.acse,
@@ -75,6 +83,7 @@ def associate(
     logger.info("Requesting Association")
     try:
         accept = association.request(request, limit=requestor.send_limit)
+        associate_seconds = time.monotonic() - connected
     except AssociationRejected as error:
         raise _rejection(error, peer, requestor) from error
     except (ConnectionBroken, NotDicom) as error:
@@ -87,7 +96,8 @@ def associate(
     logger.info("Association Accepted (Max Send PDV: %d)", association.max_send_pdv)
     if requestor.user is not None and requestor.user.response_requested:
         _expect_confirmation(accept, association, peer)
-    return Established(association, request, accept, facts)
+    connect_seconds = connected - begun - (facts.seconds if facts is not None else 0.0)
+    return Established(association, request, accept, facts, connect_seconds, associate_seconds)
 
 
 def _expect_confirmation(accept: AssociateAccept, association: Association, peer: Peer) -> None:

@@ -27,7 +27,8 @@ _CONTEXTS = propose([(VERIFICATION, (IMPLICIT_VR_LITTLE_ENDIAN,))])
 class EchoResult(NamedTuple):
     """A verified peer: how it is secured (None: plain DICOM), what it says of itself, how long it took.
 
-    `seconds` is the time from the C-ECHO-RQ to its response, `total_seconds` that of the whole association.
+    `seconds` is the time from the C-ECHO-RQ to its response, `total_seconds` that of the whole association,
+    `connect_seconds`, `tls_seconds` (0 without TLS) and `associate_seconds` those of the phases before the echo.
     """
 
     peer: Peer
@@ -35,6 +36,9 @@ class EchoResult(NamedTuple):
     implementation: str
     seconds: float
     total_seconds: float
+    connect_seconds: float
+    tls_seconds: float
+    associate_seconds: float
 
 
 def echo(peer: Peer, requestor: Requestor) -> EchoResult:
@@ -43,7 +47,8 @@ def echo(peer: Peer, requestor: Requestor) -> EchoResult:
     Raises DicomTlsError with the cause where the peer does not answer with success.
     """
     begun = time.monotonic()
-    association, _, accept, facts = associate(peer, _CONTEXTS, requestor)
+    opened = associate(peer, _CONTEXTS, requestor)
+    association, accept, facts = opened.association, opened.accept, opened.tls
     try:
         if not association.contexts:
             raise _no_context(association)
@@ -55,7 +60,16 @@ def echo(peer: Peer, requestor: Requestor) -> EchoResult:
     finally:
         association.close()
     implementation = accept.implementation_version or accept.implementation_class_uid
-    return EchoResult(peer, facts, implementation, seconds, time.monotonic() - begun)
+    return EchoResult(
+        peer,
+        facts,
+        implementation,
+        seconds,
+        time.monotonic() - begun,
+        opened.connect_seconds,
+        facts.seconds if facts is not None else 0.0,
+        opened.associate_seconds,
+    )
 
 
 def _exchange(association: Association) -> float:

@@ -241,9 +241,7 @@ class Sender:
         while True:
             contexts = propose(self._agenda.proposals(instance))
             try:
-                self._association, request, accept, _ = associate(
-                    self._peer, contexts, self._requestor, window=self._wishes.window
-                )
+                opened = associate(self._peer, contexts, self._requestor, window=self._wishes.window)
                 break
             except DicomTlsError as error:
                 self._failures += 1
@@ -252,13 +250,14 @@ class Sender:
                     self._agenda.put_back(instance)
                     self.given_up = error
                     return False
-        refused = refused_contexts(request, accept)
-        accepted = self._association.contexts
+        self._association = opened.association
+        refused = refused_contexts(opened.request, opened.accept)
+        accepted = opened.association.contexts
         for number, abstract_syntax, transfer_syntaxes in contexts:
             syntax = accepted[number].transfer_syntax if number in accepted else ""
             way = _Way(number, syntax, refused.get(number, ""))
             self._proposed[abstract_syntax, transfer_syntaxes] = way
-        granted = accept.async_operations
+        granted = opened.accept.async_operations
         self._window = min(self._wishes.window, (granted.invoked or self._wishes.window) if granted else 1)
         self._has_stored = False
         if not self.has_connected:

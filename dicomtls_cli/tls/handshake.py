@@ -39,6 +39,7 @@ class TlsFacts(NamedTuple):
     `subject` is its subject, "" where the certificate was not looked at.
     `identified_by` is `pin`, `name`, `ca` or `chain`, "" if the peer was not identified. `vouched_by` are the
     SHA-256 digests (hexadecimal) of the CAs in its verified chain, nearest first; empty for a requestor.
+    `seconds` is how long the handshake took.
     """
 
     version: str
@@ -48,6 +49,7 @@ class TlsFacts(NamedTuple):
     identified_by: str
     certificate_requested: bool
     vouched_by: tuple[str, ...] = ()
+    seconds: float = 0.0
 
     @property
     def fingerprint(self) -> str:
@@ -78,8 +80,10 @@ def handshake(sock: ssl.SSLSocket, deadline: float) -> TlsFacts:
     Returns the facts. Raises ssl.SSLError (IdentityError included), TimeoutError or OSError; `messages`
     then still tells what was seen.
     """
-    sock.settimeout(max(deadline - time.monotonic(), 0.001))
+    begun = time.monotonic()
+    sock.settimeout(max(deadline - begun, 0.001))
     sock.do_handshake()
+    seconds = time.monotonic() - begun
     seen = messages(sock)
     known = sock.getpeercert()  # empty where it was not verified
     facts = TlsFacts(
@@ -90,6 +94,7 @@ def handshake(sock: ssl.SSLSocket, deadline: float) -> TlsFacts:
         identified_by=getattr(sock, "identified_by", ""),
         certificate_requested=seen.certificate_requested,
         vouched_by=getattr(sock, "vouched_by", ()),
+        seconds=seconds,
     )
     # Past the handshake the callback would be called for every record: a bare context has none.
     sock.context = _bare_context(server_side=bool(sock.server_side))

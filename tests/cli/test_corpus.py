@@ -151,7 +151,7 @@ def test_hints_name_what_there_is(name: str) -> None:
 
 # What DCMTK's own programs know and this slice does not: options of later issues, or of none.
 LATER = {
-    "echoscu": "--repeat",
+    "echoscu": "",
     "storescu": "",
     "storescp": "",
 }

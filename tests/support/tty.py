@@ -90,16 +90,20 @@ def on_terminal(*words: object, **more: str) -> Iterator[Tty]:
 
 
 def screen(text: str, columns: int = COLUMNS) -> list[str]:
-    """Return the lines a terminal shows after `text`; it knows line breaks, wrapping, and erasing to the end."""
+    """Return the lines a terminal shows after `text`; it knows line breaks, wrapping, erasing, and going up."""
     lines, row, column, at = [""], 0, 0, 0
     while at < len(text):
         sequence = _SEQUENCE.match(text, at)
         character = text[at]
         at = sequence.end() if sequence else at + 1
         if sequence:
-            assert sequence[2] in "mK", f"a terminal may do anything with {sequence[0]!r}"
-            if sequence[2] == "K":
+            assert sequence[2] in "mKAJ", f"a terminal may do anything with {sequence[0]!r}"
+            if sequence[2] in "KJ":
                 lines[row] = lines[row][:column]
+            if sequence[2] == "J":
+                del lines[row + 1 :]
+            if sequence[2] == "A":
+                row = max(row - int(sequence[1] or 1), 0)
         elif character == "\r":
             column = 0
         elif character == "\n":
