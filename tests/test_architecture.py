@@ -43,12 +43,12 @@ BETWEEN_SIBLINGS = {("dimse", "upperlayer.header")}
 
 THIRD_PARTY = {
     "cli": {"click", "rich"},
-    "services": {"numpy", "pydicom", "pynetdicom", "prometheus_client"},
+    "services": {"numpy", "platformdirs", "pydicom", "pynetdicom", "prometheus_client"},
     "dimse": {"pynetdicom"},
     "pki": {"cryptography"},
 }
 _FOR_TYPES = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
-HEAVY = {"numpy", "pynetdicom", "pydicom", "rich", "cryptography"}
+HEAVY = {"numpy", "platformdirs", "pynetdicom", "pydicom", "rich", "cryptography"}
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from dicomtls_cli.cli.association import Link, association_options
 from dicomtls_cli.cli.dialects import ECHOSCU
 from dicomtls_cli.cli.options import output_options
 from dicomtls_cli.cli.requestor import (
+    config_option,
     connect_option,
-    make_requestor,
     peers_from,
     refuse_pem_files,
     report_echo,
+    targets_from,
 )
 from dicomtls_cli.cli.terminal import Terminal
 from dicomtls_cli.cli.tls import tls_options
@@ -22,13 +23,14 @@ from dicomtls_cli.cli.values import AE_TITLE, SECONDS
 from dicomtls_cli.cli.words import StrictCommand
 from dicomtls_cli.errors import DicomTlsError, UsageError
 from dicomtls_cli.services.echo import EchoResult, echo
-from dicomtls_cli.services.peer import Peer, Requestor, TlsOptions
+from dicomtls_cli.services.peer import Target, TlsOptions
 from dicomtls_cli.tls.policy import Role
 
 
 @click.command(cls=StrictCommand, dialect=ECHOSCU, short_help="Verify peers: C-ECHO over TLS.")
 @click.argument("words", nargs=-1, metavar="PEER...")
 @connect_option
+@config_option
 @click.option("-aec", "--call", "--aec", "aec", type=AE_TITLE, help="Called AE title [ANY-SCP].")
 @click.option(
     "--count",
@@ -58,17 +60,17 @@ def echoscu(
 ) -> int:
     """Verify each PEER by a C-ECHO over TLS.
 
-    PEER is `[AET@]host[:port]`, or `host port` as DCMTK writes it; port 2762 unless given (11112 with
-    --no-tls). Several peers are verified at once. The exit code is 0 only if all of them answered with
-    success, each time. Each time is an association of its own: name and TCP, TLS, association and echo are timed.
+    PEER is `[AET@]host[:port]`, or `host port` as DCMTK writes it, port 2762 unless given (11112 with
+    --no-tls); or `@NAME` of a peers file (docs/peers.md). Several peers are verified at once. The exit code is
+    0 only if all of them answered with success, each time. Each time is an association of its own: name and TCP,
+    TLS, association and echo are timed.
 
     \b
       dicomtls echoscu pacs.example 2762 --cert me.crt --key me.key --trust pacs.crt
       dicomtls echoscu -aet DCMTK localhost 4242 +tls dcmtk.key dcmtk.crt +cf orthanc.crt
     """  # noqa: D301
     refuse_pem_files(words)
-    peers = peers_from(words, connect, aec=aec, tls=tls is not None)
-    requestor = make_requestor(link, tls)
+    targets = targets_from(peers_from(words, connect, aec=aec, tls=tls is not None), link, tls)
     if count is None and deadline is None:
         if interval is not None:
             raise UsageError(
@@ -76,19 +78,19 @@ def echoscu(
                 "add `--count N` or `--deadline SECONDS`",
                 slug="usage.contradiction",
             )
-        if len(peers) > 1:
-            return _once(terminal, peers, requestor)
-        return report_echo(terminal, echo(peers[0], requestor))
-    return _again(terminal, peers, requestor, count, interval or 1.0, deadline)
+        if len(targets) > 1:
+            return _once(terminal, targets)
+        return report_echo(terminal, echo(*targets[0]))
+    return _again(terminal, targets, count, interval or 1.0, deadline)
 
 
-def _once(terminal: Terminal, peers: list[Peer], requestor: Requestor) -> int:
-    """Verify all of `peers`, several at once, and tell what came of each in their order."""
+def _once(terminal: Terminal, targets: list[Target]) -> int:
+    """Verify all of `targets`, several at once, and tell what came of each in their order."""
     from dicomtls_cli.services.ping import ping
 
     code = told = 0
     outcomes: dict[int, EchoResult | DicomTlsError] = {}
-    for reply in ping(peers, requestor):
+    for reply in ping(targets):
         outcomes[reply.peer] = reply.outcome
         while told in outcomes:
             outcome = outcomes.pop(told)
@@ -103,20 +105,19 @@ def _once(terminal: Terminal, peers: list[Peer], requestor: Requestor) -> int:
 
 def _again(
     terminal: Terminal,
-    peers: list[Peer],
-    requestor: Requestor,
+    targets: list[Target],
     count: int | None,
     interval: float,
     deadline: float | None,
 ) -> int:
-    """Verify `peers` again and again, and sum up, also after Ctrl-C."""
+    """Verify `targets` again and again, and sum up, also after Ctrl-C."""
     from dicomtls_cli.cli.interrupt import interruptible
     from dicomtls_cli.cli.ping import Replies
     from dicomtls_cli.services.ping import ping
 
-    replies = Replies(terminal, peers)
+    replies = Replies(terminal, [target.peer for target in targets])
     with interruptible() as interruption:
         with contextlib.suppress(KeyboardInterrupt):  # nothing is to be finished; the statistics are wanted
-            replies.tell(ping(peers, requestor, count=count, interval=interval, deadline=deadline))
+            replies.tell(ping(targets, count=count, interval=interval, deadline=deadline))
         code = replies.finish()
     return interruption.code or code

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
 
 from dicomtls_cli.cli.association import Link
 from dicomtls_cli.cli.terminal import Terminal
-from dicomtls_cli.cli.values import parse_peer, take_peers
+from dicomtls_cli.cli.values import FILE, parse_peer, take_peer
+from dicomtls_cli.cli.words import is_name
 from dicomtls_cli.errors import UsageError, printable
 from dicomtls_cli.services.echo import EchoResult
-from dicomtls_cli.services.peer import Peer, Requestor, TlsOptions, tls_context
+from dicomtls_cli.services.peer import Peer, Requestor, Target, TlsOptions, tls_context
 from dicomtls_cli.tls.policy import Role
 
 logger = logging.getLogger("dicomtls.tls")
@@ -24,15 +25,44 @@ connect_option = click.option(
 )
 
 
-def peers_from(words: Sequence[str], connect: str | None, *, aec: str | None, tls: bool) -> list[Peer]:
-    """Return the peers a command line names; raise UsageError where it names none."""
-    peers = [parse_peer(connect, aec=aec, tls=tls)[0]] if connect is not None else []
-    peers += take_peers(list(words), aec=aec, tls=tls)
-    if not peers:
+config_option = click.option(
+    "--config",
+    type=FILE,
+    expose_value=False,  # read where `@NAME` is: `named`
+    help="The peers file that `@NAME` is looked up in [$DICOMTLS_CONFIG, else ./dicomtls.toml and the user's].",
+)
+
+
+def peers_from(words: Sequence[str], connect: str | None, *, aec: str | None, tls: bool) -> list[Peer | str]:
+    """Return the peers a command line names, `@NAME` of a peers file as it stands; raise UsageError where none is."""
+    found: list[Peer | str] = [parse_peer(connect, aec=aec, tls=tls)[0]] if connect is not None else []
+    rest = list(words)
+    while rest:
+        if is_name(rest[0]):
+            found.append(rest.pop(0))
+        else:
+            peer, rest = take_peer(rest, aec=aec, tls=tls)
+            found.append(peer)
+    if not found:
         raise UsageError(
             "no peer is named", "write `host port`, `host:port` or `AET@host:port`", slug="usage.no-peer"
         )
-    return peers
+    return found
+
+
+def targets_from(peers: Iterable[Peer | str], link: Link, tls: TlsOptions | None) -> list[Target]:
+    """Return how each of `peers` is reached: `@NAME` has settings of its own, the others share the line's."""
+    own: Requestor | None = None  # made where a peer needs it: it reads files
+    found = []
+    for peer in peers:
+        if isinstance(peer, str):
+            from dicomtls_cli.cli.named import named_target
+
+            found.append(named_target(click.get_current_context(), peer))
+        else:
+            own = own or make_requestor(link, tls)
+            found.append(Target(peer, own))
+    return found
 
 
 def refuse_pem_files(words: Sequence[str]) -> None:

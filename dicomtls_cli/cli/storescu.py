@@ -14,7 +14,13 @@ from dicomtls_cli.cli.interrupt import interruptible
 from dicomtls_cli.cli.options import Switch, output_options
 from dicomtls_cli.cli.paths import named_paths
 from dicomtls_cli.cli.plan import tell_plan
-from dicomtls_cli.cli.requestor import connect_option, make_requestor, refuse_pem_files, report_echo
+from dicomtls_cli.cli.requestor import (
+    config_option,
+    connect_option,
+    make_requestor,
+    refuse_pem_files,
+    report_echo,
+)
 from dicomtls_cli.cli.tally import Tally
 from dicomtls_cli.cli.terminal import Terminal
 from dicomtls_cli.cli.tls import tls_options
@@ -39,6 +45,7 @@ _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 @click.command(cls=StrictCommand, dialect=STORESCU, short_help="Send DICOM files and folders over TLS.")
 @click.argument("words", nargs=-1, metavar="PEER PATH...")
 @connect_option
+@config_option
 @click.option("-aec", "--call", "--aec", "aec", type=AE_TITLE, help="Called AE title [ANY-SCP].")
 @click.option(
     "-r",
@@ -135,9 +142,9 @@ def storescu(
     A PATH is a file, a folder with all in it, a DICOMDIR with all it lists, or `-`: a list of paths on standard
     input, one a line, or with NULs between them.
 
-    PEER is `[AET@]host[:port]`, or `host port` as DCMTK writes it; port 2762 unless given (11112 with
-    --no-tls). Each file is sent exactly as it is stored, or converted where the peer refuses that, over as few
-    associations as possible.
+    PEER is `[AET@]host[:port]`, or `host port` as DCMTK writes it, port 2762 unless given (11112 with
+    --no-tls); or `@NAME` of a peers file (docs/peers.md). Each file is sent exactly as it is stored, or converted
+    where the peer refuses that, over as few associations as possible.
     The exit code is 0 only if every instance was stored. With --generate, PATH may be left out.
 
     \b

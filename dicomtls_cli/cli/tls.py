@@ -22,7 +22,7 @@ from dicomtls_cli.tls.profiles import PROFILES, SUITES, SUITES_13
 
 logger = logging.getLogger("dicomtls.tls")
 
-_PASSPHRASE_VARIABLE = "DICOMTLS_KEY_PASSPHRASE"  # noqa: S105 - the name of a variable
+PASSPHRASE_VARIABLE = "DICOMTLS_KEY_PASSPHRASE"  # noqa: S105 - the name of a variable
 
 
 def _print_and_exit(lines: Callable[[], Sequence[str]]) -> Any:
@@ -95,7 +95,7 @@ def _tls_option_list(role: Role, check: Switch, identity: Switch) -> list[Any]:
                      f"{' (dcm4che: an empty name shows none)' if requestor else ''}."),
         click.option("--key-passphrase-file", type=FILE,
                      help="Passphrase of an encrypted key or key store: the first line of this file. "
-                     f"Else ${_PASSPHRASE_VARIABLE}, else asked for on a terminal; a key store is first tried "
+                     f"Else ${PASSPHRASE_VARIABLE}, else asked for on a terminal; a key store is first tried "
                      "without, and with dcm4che's `secret`."),
         click.option("+pw", "--use-passwd", "--key-pass", "passphrase", metavar="PASS",
                      help="The passphrase itself: visible in the process list."),
@@ -261,8 +261,8 @@ def _passphrase(given: dict[str, Any], key: Path | None) -> Callable[[], bytes] 
         return str(said.pop()).encode
     if given["key_passphrase_file"] is not None:
         return _from_file(given["key_passphrase_file"])
-    if _PASSPHRASE_VARIABLE in os.environ and not given["ask"]:
-        return os.environ[_PASSPHRASE_VARIABLE].encode
+    if PASSPHRASE_VARIABLE in os.environ and not given["ask"]:
+        return os.environ[PASSPHRASE_VARIABLE].encode
     return _prompt(f"Passphrase of {key}") if is_interactive() else None
 
 

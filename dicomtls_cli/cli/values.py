@@ -252,16 +252,6 @@ def looks_like_port(word: str) -> bool:
     return _PORT.fullmatch(word) is not None
 
 
-def take_peers(words: list[str], *, aec: str | None, tls: bool) -> list[Peer]:
-    """Parse `host port`, `host:port` and so on, as many as there are."""
-    peers = []
-    rest = list(words)
-    while rest:
-        peer, rest = take_peer(rest, aec=aec, tls=tls)
-        peers.append(peer)
-    return peers
-
-
 def take_peer(words: list[str], *, aec: str | None, tls: bool) -> tuple[Peer, list[str]]:
     """Parse the peer that `words` begin with, in one word or as `host port`; return also the words left."""
     peer, has_port = parse_peer(words[0], aec=aec, tls=tls)

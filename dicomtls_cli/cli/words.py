@@ -24,6 +24,10 @@ _AFTER_IT = "its values stand after it as words of their own"
 WORDS_META_KEY = "dicomtls.words"
 """Where `click.Context.meta` keeps the words of the line as they were written."""
 
+OPTIONS_META_KEY = "dicomtls.options"
+"""Where `click.Context.meta` keeps the options and their values, where several peers are named."""
+
+_NAMED = re.compile(r"@[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VERBOSITY = re.compile(r"-v+")
 
 
@@ -60,6 +64,11 @@ class Dialect(NamedTuple):
     refused: Mapping[str, Refused] = {}
     stated: Mapping[str, Stated] = {}
     no_command_files_from: int | None = None
+
+
+def is_name(word: str) -> bool:
+    """Tell whether a word that is no option names a peer of a peers file: `@NAME`."""
+    return _NAMED.fullmatch(word) is not None
 
 
 def suggest(word: str, choices: Iterable[str], limit: int = 3) -> tuple[str, ...]:
@@ -114,7 +123,7 @@ class _WordCheck:
         self.program = program
         self.passed: list[str] = []
         self.notes: list[str] = []
-        self.positionals = 0
+        self.places: list[int] = []  # where in `passed` the words that are no options stand
 
     def run(self, stop_at_positional: bool) -> None:
         while self.words:
@@ -132,13 +141,13 @@ class _WordCheck:
 
     def _positional(self, word: str) -> None:
         first = self.dialect.no_command_files_from
-        if word.startswith("@") and first is not None and self.positionals >= first:
+        if word.startswith("@") and first is not None and len(self.places) >= first:
             raise UsageError(
                 f"command files such as `{word}` are not read",
                 f"write the words themselves; a file of that name is `./{word}`",
                 slug="usage.command-file",
             )
-        self.positionals += 1
+        self.places.append(len(self.passed))
         self.passed.append(word)
 
     def _option(self, word: str) -> None:
@@ -259,7 +268,9 @@ class StrictCommand(click.Command):
     """A command that checks every word before click parses it.
 
     `dialect` holds the spellings of other toolkits that are stated or refused; an option declared on the
-    command goes before them. Notes of stated options: `ctx.meta[STATED_META_KEY]`.
+    command goes before them. Notes of stated options: `ctx.meta[STATED_META_KEY]`. With an option `--config`,
+    `@NAME` is a peer of a peers file (see `named`); where several peers are on the line, that is left to the
+    command, which finds its options in `ctx.meta[OPTIONS_META_KEY]`.
     """
 
     def __init__(self, *args: Any, dialect: Dialect | None = None, **kwargs: Any) -> None:
@@ -271,9 +282,23 @@ class StrictCommand(click.Command):
         ctx.meta[WORDS_META_KEY] = tuple(args)
         if not ctx.resilient_parsing:  # completion: the line is not complete yet
             declared = declared_spellings(self, ctx)
-            args, notes = check_words(args, declared, self.dialect, program=ctx.command_path)
-            ctx.meta.setdefault(STATED_META_KEY, []).extend(notes)
+            check = _WordCheck(args, declared, self.dialect, ctx.command_path)
+            check.run(stop_at_positional=False)
+            ctx.meta.setdefault(STATED_META_KEY, []).extend(check.notes)
+            args = check.passed
+            if "--config" in declared and any(is_name(args[place]) for place in check.places):
+                args = self._stand_in(ctx, args, check.places)
         return super().parse_args(ctx, args)
+
+    def _stand_in(self, ctx: click.Context, args: list[str], places: list[int]) -> list[str]:
+        if self.dialect.no_command_files_from is None and len(places) > 1:
+            ctx.meta[OPTIONS_META_KEY] = [word for at, word in enumerate(args) if at not in places]
+            return args
+        if not is_name(args[places[0]]):
+            return args
+        from dicomtls_cli.cli.named import stand_in
+
+        return stand_in(self, ctx, args, places[0])
 
 
 class StrictGroup(click.Group):

@@ -88,6 +88,13 @@ class Requestor(NamedTuple):
     user: UserIdentity | None = None
 
 
+class Target(NamedTuple):
+    """A peer, and how it is reached."""
+
+    peer: Peer
+    requestor: Requestor
+
+
 def tls_context(role: Role, options: TlsOptions) -> ssl.SSLContext:
     """Read the files of `options` and return the TLS context of `role`.
 

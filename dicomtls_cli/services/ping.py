@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from dicomtls_cli.errors import DicomTlsError, ExitCode
 from dicomtls_cli.services.echo import EchoResult, echo
-from dicomtls_cli.services.peer import Peer, Requestor
+from dicomtls_cli.services.peer import Peer, Requestor, Target
 
 AT_ONCE = 32
 """How many peers are verified at the same time."""
@@ -30,25 +30,24 @@ class Reply(NamedTuple):
 
 
 def ping(
-    peers: Sequence[Peer],
-    requestor: Requestor,
+    targets: Sequence[Target],
     *,
     count: int | None = 1,
     interval: float = 1.0,
     deadline: float | None = None,
 ) -> Iterator[Reply]:
-    """Verify each of `peers` `count` times (None: without end) and yield what comes of it, as it comes.
+    """Verify each of `targets` `count` times (None: without end) and yield what comes of it, as it comes.
 
     `interval` is the time from one beginning to the next, `deadline` that after which all ends, in seconds:
     what has not been answered by then is yielded as a failure. Leaving early leaves what is under way to
     threads that nobody waits for.
     """
-    rounds = _Rounds(len(peers), count, interval)
+    rounds = _Rounds(len(targets), count, interval)
     replies: SimpleQueue[Reply | None] = SimpleQueue()
-    for _ in range(min(len(peers), AT_ONCE)):
-        worker = threading.Thread(target=_work, args=(peers, requestor, rounds, replies), daemon=True)
+    for _ in range(min(len(targets), AT_ONCE)):
+        worker = threading.Thread(target=_work, args=(targets, rounds, replies), daemon=True)
         worker.start()
-    at_work = min(len(peers), AT_ONCE)
+    at_work = min(len(targets), AT_ONCE)
     end = None if deadline is None else time.monotonic() + deadline
     try:
         while at_work:
@@ -61,7 +60,7 @@ def ping(
     except Empty:
         assert deadline is not None
         for number, sequence in rounds.unanswered():
-            yield Reply(number, sequence, _too_late(peers[number], deadline))
+            yield Reply(number, sequence, _too_late(targets[number].peer, deadline))
     finally:
         rounds.stop()
 
@@ -116,13 +115,11 @@ class _Rounds:
         self._stopped.set()
 
 
-def _work(
-    peers: Sequence[Peer], requestor: Requestor, rounds: _Rounds, replies: SimpleQueue[Reply | None]
-) -> None:
+def _work(targets: Sequence[Target], rounds: _Rounds, replies: SimpleQueue[Reply | None]) -> None:
     while (turn := rounds.next()) is not None:
         number, sequence = turn
         begun = time.monotonic()
-        replies.put(Reply(number, sequence, _try(peers[number], requestor)))
+        replies.put(Reply(number, sequence, _try(*targets[number])))
         rounds.done(number, sequence, begun)
     replies.put(None)
 

@@ -14,17 +14,20 @@ from hypothesis import strategies as st
 
 from dicomtls_cli.errors import DicomTlsError
 from dicomtls_cli.services.echo import EchoResult
-from dicomtls_cli.services.peer import Peer, Requestor, Timeouts
+from dicomtls_cli.services.peer import Peer, Requestor, Target, Timeouts
 from dicomtls_cli.services.ping import PHASES, Statistics, phases, ping
 from tests.support.server import serving
 
 PLAIN = Requestor(timeouts=Timeouts(connect=20, acse=20, dimse=20))
 
 
+def targets(*ports: int) -> list[Target]:
+    return [Target(Peer("127.0.0.1", port), PLAIN) for port in ports]
+
+
 def test_every_peer_gets_every_turn() -> None:
     with serving(None) as one, serving(None) as other:
-        peers = [Peer("127.0.0.1", server.port) for server in (one, other)]
-        replies = list(ping(peers, PLAIN, count=3, interval=0.001))
+        replies = list(ping(targets(one.port, other.port), count=3, interval=0.001))
     assert sorted((reply.peer, reply.sequence) for reply in replies) == [
         (peer, sequence) for peer in (0, 1) for sequence in (1, 2, 3)
     ]
@@ -33,7 +36,7 @@ def test_every_peer_gets_every_turn() -> None:
 
 def test_a_hundred_peers_at_once() -> None:
     with serving(None) as server:
-        replies = list(ping([Peer("127.0.0.1", server.port)] * 100, PLAIN, count=2, interval=0.001))
+        replies = list(ping(targets(server.port) * 100, count=2, interval=0.001))
     assert Counter(reply.peer for reply in replies) == dict.fromkeys(range(100), 2)
 
 
@@ -41,8 +44,7 @@ def test_a_peer_that_is_not_there_keeps_nobody_waiting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
     with serving(None) as server:
-        peers = [Peer("127.0.0.1", port), Peer("127.0.0.1", server.port)]
-        found = {reply.peer: reply.outcome for reply in ping(peers, PLAIN)}
+        found = {reply.peer: reply.outcome for reply in ping(targets(port, server.port))}
     assert isinstance(found[0], DicomTlsError)
     assert found[0].slug == "peer.connection-refused"
     assert isinstance(found[1], EchoResult)
@@ -51,8 +53,8 @@ def test_a_peer_that_is_not_there_keeps_nobody_waiting() -> None:
 def test_at_the_deadline_what_is_under_way_has_failed() -> None:
     """The silent peer takes the connection and says nothing for as long as the test runs."""
     with serving(None) as server, socket.create_server(("127.0.0.1", 0)) as silent:
-        peers = [Peer("127.0.0.1", silent.getsockname()[1]), Peer("127.0.0.1", server.port)]
-        replies = list(ping(peers, PLAIN, count=None, interval=0.01, deadline=0.5))
+        peers = targets(silent.getsockname()[1], server.port)
+        replies = list(ping(peers, count=None, interval=0.01, deadline=0.5))
     (failed,) = [reply for reply in replies if isinstance(reply.outcome, DicomTlsError)]
     assert (failed.peer, failed.sequence, failed.outcome.slug) == (0, 1, "peer.deadline")
     assert {reply.peer for reply in replies if isinstance(reply.outcome, EchoResult)} == {1}
@@ -60,13 +62,13 @@ def test_at_the_deadline_what_is_under_way_has_failed() -> None:
 
 def test_the_deadline_is_no_failure_of_who_has_answered() -> None:
     with serving(None) as server:
-        replies = list(ping([Peer("127.0.0.1", server.port)], PLAIN, count=None, interval=60, deadline=0.5))
+        replies = list(ping(targets(server.port), count=None, interval=60, deadline=0.5))
     assert [(reply.sequence, isinstance(reply.outcome, EchoResult)) for reply in replies] == [(1, True)]
 
 
 def test_leaving_early_begins_no_further_turn() -> None:
     with serving(None) as server:
-        replies = ping([Peer("127.0.0.1", server.port)], PLAIN, count=None, interval=0.001)
+        replies = ping(targets(server.port), count=None, interval=0.001)
         assert next(replies).sequence == 1
         before = {thread for thread in threading.enumerate() if thread.daemon}
         replies.close()
@@ -106,7 +108,7 @@ def test_failures_are_counted_and_have_no_times() -> None:
 def test_the_time_of_each_phase_is_its_own() -> None:
     """A peer that lets us wait for the answer to the A-ASSOCIATE-RQ shows it in that phase and in the total."""
     with serving(None) as server:
-        (reply,) = ping([Peer("127.0.0.1", server.port)], PLAIN)
+        (reply,) = ping(targets(server.port))
     outcome = reply.outcome
     assert isinstance(outcome, EchoResult)
     parts = phases(outcome)
