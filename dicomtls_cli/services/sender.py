@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from io import BytesIO
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from dicomtls_cli.dimse.command import (
     Command,
     Priority,
     next_message_id,
 )
-from dicomtls_cli.dimse.repeated import CommandReader, encode_store_request
+from dicomtls_cli.dimse.repeated import CommandReader
 from dicomtls_cli.dimse.status import StatusClass, classify, words
-from dicomtls_cli.errors import AssociationLost, DicomTlsError, ExitCode, InputError
+from dicomtls_cli.errors import AssociationLost, DicomTlsError, ExitCode
 from dicomtls_cli.services.agenda import Agenda, Kind, kind_of
 from dicomtls_cli.services.connect import associate
 from dicomtls_cli.services.diagnose import Stage, diagnose
@@ -32,8 +30,7 @@ from dicomtls_cli.services.modality import modality
 from dicomtls_cli.services.outcome import Outcome, no_context, not_sent, unreadable
 from dicomtls_cli.services.peer import Peer, Requestor
 from dicomtls_cli.services.scan import Instance
-from dicomtls_cli.services.syntax import transfer_syntax
-from dicomtls_cli.services.transcode import transcode
+from dicomtls_cli.services.staging import Staged, Way, stage
 from dicomtls_cli.tls.policy import Role
 from dicomtls_cli.upperlayer.association import Association
 from dicomtls_cli.upperlayer.failures import AssociationRejected
@@ -63,22 +60,6 @@ class Wishes(NamedTuple):
     window: int = 1
     retries: int = 0
     transcode: bool = True
-
-
-class _Way(NamedTuple):
-    """How instances of one kind travel on the open association; `refusal` says why they cannot."""
-
-    context_id: int
-    transfer_syntax: str
-    refusal: str = ""
-
-
-class _Staged(NamedTuple):
-    """An instance that is laid out on an association: its data set, how many bytes that has, its message id."""
-
-    data: IO[bytes]
-    length: int
-    message_id: int
 
 
 class _Sent(NamedTuple):
@@ -116,8 +97,8 @@ class Sender:
         self._ending = ending
         self._on_connected = on_connected
         self._association: Association | None = None
-        self._proposed: dict[Proposal, _Way] = {}  # by the association that is open, if one is
-        self._ways: dict[Kind, _Way] = {}
+        self._proposed: dict[Proposal, Way] = {}  # by the association that is open, if one is
+        self._ways: dict[Kind, Way] = {}
         self._window = 1
         self._has_stored = False
         self._failures = 0  # associations in a row that stored nothing
@@ -125,7 +106,7 @@ class Sender:
         self._message_id = 0
         self._outstanding: dict[int, _Sent] = {}
         self._ahead: Instance | None = None  # the next one, where it is known already
-        self._staged: _Staged | None = None  # what of it is laid out already on the open association
+        self._staged: Staged | None = None  # what of it is laid out already on the open association
         self._told: list[Outcome] = []
         self._responses = CommandReader()
 
@@ -222,7 +203,7 @@ class Sender:
                 raise
         return instance
 
-    def _way(self, instance: Instance) -> _Way | None:
+    def _way(self, instance: Instance) -> Way | None:
         """Return how `instance` travels on the open association, None where that did not propose its kind."""
         kind = kind_of(instance)
         way = self._ways.get(kind)
@@ -255,7 +236,7 @@ class Sender:
         accepted = opened.association.contexts
         for number, abstract_syntax, transfer_syntaxes in contexts:
             syntax = accepted[number].transfer_syntax if number in accepted else ""
-            way = _Way(number, syntax, refused.get(number, ""))
+            way = Way(number, syntax, refused.get(number, ""))
             self._proposed[abstract_syntax, transfer_syntaxes] = way
         granted = opened.accept.async_operations
         self._window = min(self._wishes.window, (granted.invoked or self._wishes.window) if granted else 1)
@@ -319,7 +300,7 @@ class Sender:
 
     # ------------------------------------------------------------------ one instance
 
-    def _transmit(self, instance: Instance, way: _Way) -> None:
+    def _transmit(self, instance: Instance, way: Way) -> None:
         """Send `instance`; its response is awaited then, unless its outcome is known already."""
         association = self._association
         assert association is not None
@@ -343,24 +324,10 @@ class Sender:
             sent = _Sent(instance, way.context_id, way.transfer_syntax, staged.length, begun)
             self._outstanding[staged.message_id] = sent
 
-    def _stage(self, instance: Instance, way: _Way) -> _Staged:
-        """Open or convert `instance` and lay it out on the association."""
+    def _stage(self, instance: Instance, way: Way) -> Staged:
         assert self._association is not None
-        if way.transfer_syntax != instance.transfer_syntax:
-            logger.info("Converting to transfer syntax %s: %s", way.transfer_syntax, instance.path)
-            data, length = transcode(instance, way.transfer_syntax)
-        else:
-            data, length = _data_set(instance)
-        try:
-            self._message_id = next_message_id(self._message_id, self._outstanding)
-            request = encode_store_request(
-                self._message_id, instance.sop_class, instance.sop_instance, self._wishes.priority
-            )
-            self._association.stage(way.context_id, request, data, length)
-        except BaseException:
-            data.close()
-            raise
-        return _Staged(data, length, self._message_id)
+        self._message_id = next_message_id(self._message_id, self._outstanding)
+        return stage(self._association, instance, way, self._message_id, self._wishes.priority)
 
     def _unstage(self) -> None:
         if self._staged is not None:
@@ -402,35 +369,3 @@ def _may_pass(error: DicomTlsError) -> bool:
     if isinstance(cause, AssociationRejected):
         return cause.reject.result == _TRANSIENT
     return error.exit_code in (ExitCode.UNREACHABLE, ExitCode.ABORTED)
-
-
-def _data_set(instance: Instance) -> tuple[IO[bytes], int]:
-    """Return where the data set of `instance` is read from, exactly as it is stored, and its length in bytes.
-
-    Every fragment has to be even (PS3.7 Annex F); a deflated stream of odd length gets one NUL after its
-    end (PS3.5 A.5), any other data set of odd length is malformed.
-    """
-    file = open(instance.path, "rb", buffering=0)  # noqa: PTH123, SIM115 - half of Path.open's cost; kept open
-    try:
-        about = os.fstat(file.fileno())
-        if about.st_size != instance.size or about.st_mtime_ns != instance.modified:
-            raise InputError(
-                f"`{instance.path}` changed after it was looked at",
-                "send it again once nothing writes to it",
-                slug="input.file-changed",
-            )
-        file.seek(instance.offset)
-        length = instance.size - instance.offset
-        if length % 2 == 0:
-            return file, length
-        if not transfer_syntax(instance.transfer_syntax).deflated:
-            raise InputError(
-                f"`{instance.path}` is a broken DICOM file: its data set has an odd number of bytes",
-                "write it anew from its source",
-                slug="input.odd-length",
-            )
-        with file:
-            return BytesIO(file.read() + b"\0"), length + 1
-    except BaseException:
-        file.close()
-        raise

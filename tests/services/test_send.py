@@ -13,6 +13,7 @@ import pytest
 from dicomtls_cli.dimse.command import Command, CommandField, Priority, decode, echo_request, encode, response
 from dicomtls_cli.errors import AssociationLost, ConnectionFailed, DicomTlsError, ExitCode
 from dicomtls_cli.services import sender as module
+from dicomtls_cli.services import staging
 from dicomtls_cli.services.peer import Peer, Requestor, Timeouts
 from dicomtls_cli.services.scan import Instance, scan
 from dicomtls_cli.services.send import Outcome, Wishes, send
@@ -510,7 +511,7 @@ def test_a_file_that_changed_after_it_was_looked_at_is_not_sent(tmp_path) -> Non
 def test_small_files_that_shrink_before_they_are_sent_cost_only_themselves(tmp_path, monkeypatch) -> None:
     """Nothing of them was sent: the association goes on."""
     wanted = made(tmp_path, 4)
-    opened = module._data_set
+    opened = staging.open_data_set
 
     def shrinking(instance):
         data, length = opened(instance)
@@ -518,7 +519,7 @@ def test_small_files_that_shrink_before_they_are_sent_cost_only_themselves(tmp_p
             instance.path.write_bytes(instance.path.read_bytes()[:-100])
         return data, length
 
-    monkeypatch.setattr(module, "_data_set", shrinking)
+    monkeypatch.setattr(staging, "open_data_set", shrinking)
 
     with listening(scp(STORED, STORED)) as port:
         found = outcomes(port, wanted)
@@ -538,7 +539,7 @@ def test_large_files_that_shrink_while_they_are_sent_end_their_association_but_n
         for i in wanted
         for about in [i.path.stat()]
     ]
-    opened = module._data_set
+    opened = staging.open_data_set
 
     def shrinking(instance):
         data, length = opened(instance)
@@ -546,7 +547,7 @@ def test_large_files_that_shrink_while_they_are_sent_end_their_association_but_n
             os.truncate(instance.path, 600_000)  # past the first block, which is laid out by then
         return data, length
 
-    monkeypatch.setattr(module, "_data_set", shrinking)
+    monkeypatch.setattr(staging, "open_data_set", shrinking)
 
     def aborted(peer: Scripted) -> None:
         peer.accept()
