@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
 
 class KeyPair(NamedTuple):
@@ -36,17 +36,31 @@ class Prompt:
         return self._answer
 
 
+class Refusal(NamedTuple):
+    """Why a peer is not taken although its chain verifies: a slug, and a message and a hint for people."""
+
+    slug: str
+    message: str
+    hint: str
+
+
+RevocationCheck: TypeAlias = Callable[[Sequence[bytes], bool], Refusal | None]
+"""Is a peer revoked? Asked with its verified chain (DER, its own first) and whether its certificate is an anchor."""
+
+
 class Trust(NamedTuple):
     """The certificates a peer is measured by.
 
     `anchors` are DER certificates in the order of the files; each vouches for itself, and for what it
     signed if it is a CA. `authorities` are the SHA-256 digests of those the user named as CAs on purpose.
-    `system` adds this machine's own CAs (they vouch by name only).
+    `system` adds this machine's own CAs (they vouch by name only). `revocation` is asked about every peer
+    that is otherwise taken; None: no revocation lists are wanted.
     """
 
     anchors: tuple[bytes, ...]
     authorities: frozenset[bytes] = frozenset()
     system: bool = False
+    revocation: RevocationCheck | None = None
 
     @property
     def pins(self) -> frozenset[bytes]:

@@ -181,6 +181,9 @@ def _write(
         collected = without(collected, wanted.remove, password=password)
     if collected.keys_dropped:
         terminal.warning(f"{_count(collected.keys_dropped, 'private key')} in the inputs left out")
+    if collected.lists_dropped:
+        lists = _count(collected.lists_dropped, "revocation list")
+        terminal.warning(f"{lists} in the inputs left out: a list has a file of its own, for `--crl FILE`")
     if kind == "pem":
         data = render(collected)
     else:
@@ -267,6 +270,7 @@ def _tell(terminal: Terminal, output: Path, collected: Bundle) -> None:
             "certificates": [_entry(one) for one in collected.certificates],
             "duplicates": collected.duplicates,
             "keys_dropped": collected.keys_dropped,
+            "lists_dropped": collected.lists_dropped,
         }
     )
     twice = f" ({_count(collected.duplicates, 'duplicate')} left out)" if collected.duplicates else ""

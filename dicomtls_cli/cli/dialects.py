@@ -42,8 +42,8 @@ _ALL_REFUSED = _table(
         "-lc --log-config": Refused("log configuration files are not read", "write `-v`, `-d` or `-q`"),
         "--arguments": Refused("the words are not rewritten, so there is nothing to print", "leave it out"),
         "+cra --enable-crl-all": Refused(
-            "revocation lists are not read yet",
-            "leave it out; a certificate that is no longer trusted is taken out of the bundle",
+            "every certificate of a chain below its anchor is looked up, whichever option asks for it",
+            "write `--crl FILE`, or `+crv` where the lists are among the trusted certificates",
         ),
         "+dp --dhparam": Refused(
             "suites with finite-field DH parameters of one's own are not offered",

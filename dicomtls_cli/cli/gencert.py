@@ -220,7 +220,11 @@ def _revoke(terminal: Terminal, authority: Authority, wanted: Wanted) -> None:
             "dry_run": wanted.dry_run,
         }
     )
-    terminal.result("\n".join(_revoked_lines(path, revoked, CRL_DAYS, dry_run=wanted.dry_run)))
+    lines = _revoked_lines(path, revoked, CRL_DAYS, dry_run=wanted.dry_run)
+    use = f"--trust {_word(authority.path('crt'))} --crl {_word(path)}"
+    terminal.result(
+        "\n".join([*lines, f"peers look into it with {use}; a running storescp reads it on SIGHUP"])
+    )
 
 
 def _revoked_lines(path: Path, revoked: list[Entry], days: int, *, dry_run: bool) -> list[str]:

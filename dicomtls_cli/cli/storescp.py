@@ -136,8 +136,8 @@ def storescp(
     Without --peer-cert, every peer must show a certificate that --trust holds. It listens on all addresses
     then; with --peer-cert verify or ignore and with --no-tls on loopback only, unless --bind says more. Data
     sets are stored bit by bit as they came. SIGTERM or Ctrl-C lets transfers in flight finish (--grace); a second
-    one aborts them. SIGHUP reads certificates and the AE map anew; whoever is connected stays. Sockets that
-    systemd hands over are served instead of PORT and --bind.
+    one aborts them. SIGHUP reads certificates, revocation lists and the AE map anew; whoever is connected stays.
+    Sockets that systemd hands over are served instead of PORT and --bind.
 
     \b
       dicomtls storescp 2762 --cert me.crt --key me.key --trust trusted.crt --output received

@@ -115,6 +115,11 @@ def _tls_option_list(role: Role, check: Switch, identity: Switch) -> list[Any]:
                      help="The password itself: visible in the process list."),
         click.option("--trust-ca", multiple=True, type=FILE, metavar="FILE",
                      help="A certificate that is a CA on purpose, although it does not say keyCertSign."),
+        click.option("--crl", "+crl", "--add-crl-file", "crl", multiple=True, type=FILE, metavar="FILE",
+                     help="Revocation lists, PEM or DER; may be repeated. A peer that a CA vouches for must not be "
+                     "on its CA's list, and there must be one (docs/security.md)."),
+        click.option("+crv", "--enable-crl-vfy", "check_crls", is_flag=True,
+                     help="The same with the lists among the trusted certificates alone."),
         click.option("--peer-cert", type=click.Choice(["require", *([] if requestor else ["verify"]), "ignore"]),
                      help=_CHECK_HELP[role]),
         *check.options,
@@ -171,7 +176,7 @@ def tls_options(role: Role) -> Decorator[Any]:
 
 _TLS_NAMES = (
     "cert", "key", "tls_pair", "key_store", "key_store_pass", "key_passphrase_file", "passphrase", "ask",
-    "trust", "trust_ca", "trust_store", "trust_store_pass", "trust_passphrase_file",
+    "trust", "trust_ca", "trust_store", "trust_store_pass", "trust_passphrase_file", "crl", "check_crls",
     "tls_cipher", "extra_cipher", "tls12", "tls13", "x509_strict", "pin", "anonymous_tls",
 )  # fmt: skip
 
@@ -215,6 +220,8 @@ def _tls_from(given: dict[str, Any], terminal: Terminal) -> TlsOptions:
         trust=tuple(Path(not_empty(entry)) for entry in trust if entry != "system"),
         authorities=given["trust_ca"],
         system_trust="system" in given["trust"],
+        crls=given["crl"],
+        check_crls=given["check_crls"],
         peer_check=peer_check,
         identity=Identity(given["identity"] or "auto"),
         pin=None if given.get("pin") is None else not_empty(given["pin"]),

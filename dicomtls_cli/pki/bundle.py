@@ -33,6 +33,7 @@ class Bundle(NamedTuple):
     files: tuple[Path, ...]
     duplicates: int
     keys_dropped: int
+    lists_dropped: int = 0
 
 
 def collect(
@@ -57,7 +58,8 @@ def collect(
         )
     unique = tuple(dict.fromkeys(found))
     certificates = tuple(describe(der) for der in unique)
-    return Bundle(certificates, tuple(file.path for file in files), len(found) - len(unique), keys)
+    lists = sum(len(file.lists) for file in files)
+    return Bundle(certificates, tuple(file.path for file in files), len(found) - len(unique), keys, lists)
 
 
 def without(bundle: Bundle, wanted: Sequence[str], *, password: Password = None) -> Bundle:

@@ -8,17 +8,15 @@ import shlex
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from dicomtls_cli.errors import InputError, OutputError
+from dicomtls_cli.pki.staged import Staged, stage
 
 READ_LIMIT = 16 * 1024 * 1024
 """Bytes: far more than any certificate bundle, far less than hurts."""
 
-# What `os.link` answers where the file system (FAT, network shares) or the system's rules do not allow it.
-_NO_HARD_LINK = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_DIRECTORY = {errno.ENOENT, errno.ENOTDIR}
@@ -170,19 +168,20 @@ def refuse_output_among_inputs(output: Path, inputs: Sequence[Path]) -> None:
 def write_files(files: Sequence[NewFile], *, force: bool = False) -> None:
     """Write all of `files`, or none: on any failure everything is as it was before.
 
-    Each is written beside its place under a hidden temporary name, with its final mode from its creation,
-    flushed to the disk, and only then linked into place. Without `force` an existing path is never
+    Each is written beside its place, a private one without a name where the system has such files, else under a
+    hidden temporary name; with its final mode from its creation, flushed to the disk, and only then linked into
+    place. Without `force` an existing path is never
     replaced, not even one that appears in between. With `force` a symbolic link is replaced, not followed.
     Raises `OutputError`.
     """
     for file in files:
         check_targets([file.path], force=force or file.replaces)
-    staged: list[_Staged] = []
+    staged: list[Staged] = []
     complete = False
     try:
         for file in files:
             with _told(file.path):
-                staged.append(_stage(file))
+                staged.append(stage(file.path, file.data, private=file.private))
         for one, file in zip(staged, files, strict=True):
             with _told(one.target):
                 one.place(force=force or file.replaces)
@@ -194,84 +193,6 @@ def write_files(files: Sequence[NewFile], *, force: bool = False) -> None:
             one.discard()
     for directory in {file.path.parent for file in files}:
         _sync_directory(directory)
-
-
-@dataclass
-class _Staged:
-    """One file under its temporary name, on its way to `target`."""
-
-    target: Path
-    temporary: Path
-    inode: tuple[int, int]
-    backup: Path | None = None
-
-    def place(self, *, force: bool) -> None:
-        if force and os.path.lexists(self.target):
-            self._keep_old()
-            self.temporary.replace(self.target)
-            return
-        try:
-            os.link(self.temporary, self.target)
-        except FileExistsError:
-            raise
-        except OSError as error:
-            if error.errno not in _NO_HARD_LINK:
-                raise
-            self._place_without_link()
-
-    def _place_without_link(self) -> None:
-        # Claiming the name first keeps the promise that nothing is ever overwritten.
-        os.close(os.open(self.target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        try:
-            self.temporary.replace(self.target)
-        except BaseException:
-            self.target.unlink(missing_ok=True)
-            raise
-
-    def _keep_old(self) -> None:
-        backup = _temporary_name(self.target)
-        try:
-            os.link(self.target, backup, follow_symlinks=False)
-        except (OSError, NotImplementedError):
-            self.target.rename(backup)
-        self.backup = backup
-
-    def undo(self) -> None:
-        with suppress(OSError):
-            if self.backup is not None:
-                self.backup.replace(self.target)
-            elif _inode(self.target.lstat()) == self.inode:
-                self.target.unlink()
-
-    def discard(self) -> None:
-        for path in (self.temporary, self.backup):
-            if path is not None:
-                with suppress(OSError):
-                    path.unlink(missing_ok=True)
-
-
-def _stage(file: NewFile) -> _Staged:
-    temporary = _temporary_name(file.path)
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-    descriptor = os.open(temporary, flags, 0o600 if file.private else 0o644)
-    try:
-        with os.fdopen(descriptor, "wb") as out:
-            out.write(file.data)
-            out.flush()
-            os.fsync(out.fileno())
-            return _Staged(file.path, temporary, _inode(os.fstat(out.fileno())))
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _temporary_name(target: Path) -> Path:
-    # Not made from the target's name: that may already be as long as names can be.
-    return target.with_name(f".dicomtls-{os.urandom(8).hex()}.tmp")
-
-
-def _inode(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
 
 
 def _sync_directory(path: Path) -> None:

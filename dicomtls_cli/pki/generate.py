@@ -181,7 +181,8 @@ def check_new_passphrase(passphrase: bytes) -> None:
     if not 1 <= len(passphrase) <= MAX_PASSPHRASE:
         raise UsageError(
             f"a passphrase of {len(passphrase)} bytes cannot protect a key",
-            f"1 to {MAX_PASSPHRASE} bytes; without a passphrase the key is not encrypted",
+            f"1 to {MAX_PASSPHRASE} bytes; without a passphrase the key is not encrypted, and with an empty one Java "
+            "sees nothing in a key store",
             slug="usage.invalid-passphrase",
         )
 

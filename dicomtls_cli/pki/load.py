@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from dicomtls_cli.errors import InputError, OutputError, printable
-from dicomtls_cli.material import KeyPair, Trust
+from dicomtls_cli.errors import InputError, OutputError, UsageError, printable
+from dicomtls_cli.material import KeyPair, RevocationCheck, Trust
 from dicomtls_cli.pki.contents import MAX_PASSPHRASE, Contents, Item, Kind
 from dicomtls_cli.pki.files import NewFile, read_capped, write_files
 from dicomtls_cli.pki.keystore import Password, read_opened
@@ -33,7 +33,10 @@ _NOT_TRUST: dict[Kind, tuple[str, str]] = {
     ),
     Kind.PUBLIC_KEY: ("trust.is-public-key", "name the certificate, not the bare public key"),
     Kind.REQUEST: ("trust.is-request", "name the certificate that was issued for this request"),
-    Kind.CRL: ("trust.is-crl", "name the certificate of the CA that issued this list"),
+    Kind.CRL: (
+        "trust.is-crl",
+        "name the certificate of the CA that issued this list, and the list with `--crl FILE`",
+    ),
     Kind.JAVA_KEYSTORE: ("trust.is-jks", "convert it: `keytool -exportcert -rfc -keystore FILE -alias NAME`"),
 }
 _NOT_TRUST[Kind.ENCRYPTED_KEY] = _NOT_TRUST[Kind.OPENSSH_KEY] = _NOT_TRUST[Kind.PRIVATE_KEY]
@@ -41,11 +44,12 @@ _NO_CERTIFICATE = ("trust.not-a-certificate", "a certificate is PEM (`-----BEGIN
 
 
 class CertificateFile(NamedTuple):
-    """The certificates of one file, DER, and how many private keys are in it too."""
+    """The certificates of one file, DER; how many private keys are in it too, and which revocation lists."""
 
     path: Path
     certificates: tuple[bytes, ...]
     keys: int = 0
+    lists: tuple[Item, ...] = ()
 
 
 def load_trust(
@@ -54,17 +58,27 @@ def load_trust(
     *,
     system: bool = False,
     password: Password = None,
+    crls: Sequence[Path] = (),
+    check_crls: bool = False,
 ) -> Trust:
     """Read the trusted certificates in `files`, and in `authorities`, which are CAs by the user's word.
 
     Each is a file in PEM, DER, PKCS#7 or PKCS#12 (opened by `password`, see `read_opened`), or a directory
     of such. A certificate found twice counts once. A private key among them is left out, and warned of
-    through the logger `dicomtls.pki`. Raises `InputError` for what cannot be read and for a file or
-    directory without a certificate.
+    through the logger `dicomtls.pki`. Revocation lists are wanted if there are `crls`, files of such, or with
+    `check_crls`; those in `files` count then too, and are warned of otherwise. Raises `InputError` for what
+    cannot be read and for a file or directory without a certificate, `UsageError` where lists are wanted and
+    there is none.
     """
-    trusted = read_certificate_files(files, password=password)
+    wanted = bool(crls) or check_crls
+    trusted = read_certificate_files(files, password=password, allow_list_only=wanted)
     named_as_ca = read_certificate_files(authorities, password=password)
     for file in (*trusted, *named_as_ca):
+        if file.lists and not wanted:
+            _log.warning(
+                "the trust file `%s` also holds a revocation list, which is looked at with `--crl FILE` or `+crv` only",
+                printable(str(file.path)),
+            )
         if file.keys:
             _log.warning(
                 "the trust file `%s` also holds a private key, and such files are handed around; "
@@ -73,19 +87,42 @@ def load_trust(
             )
     anchors = [der for file in (*trusted, *named_as_ca) for der in file.certificates]
     digests = frozenset(hashlib.sha256(der).digest() for file in named_as_ca for der in file.certificates)
-    return Trust(tuple(dict.fromkeys(anchors)), digests, system)
+    unique = tuple(dict.fromkeys(anchors))
+    check = _revocation_check(crls, (*trusted, *named_as_ca), unique) if wanted else None
+    return Trust(unique, digests, system, check)
+
+
+def _revocation_check(
+    crls: Sequence[Path], trusted: Sequence[CertificateFile], anchors: Sequence[bytes]
+) -> RevocationCheck:
+    from dicomtls_cli.pki.revocation import RevocationLists, gather
+
+    lists = gather(crls, trusted)
+    if not lists:
+        raise UsageError(
+            "revocation lists are to be checked, and there is none",
+            "give that of each CA with `--crl FILE`",
+            slug="usage.no-crl",
+        )
+    return RevocationLists(lists, anchors).check
 
 
 def read_certificate_files(
-    entries: Sequence[Path], *, allow_key_only: bool = False, password: Password = None
+    entries: Sequence[Path],
+    *,
+    allow_key_only: bool = False,
+    allow_list_only: bool = False,
+    password: Password = None,
 ) -> list[CertificateFile]:
     """Read the certificates of `entries`: PEM, DER, PKCS#7, PKCS#12, or directories of such (`SUFFIXES`).
 
-    `password` is for PKCS#12. With `allow_key_only` a file with nothing but a private key is not an error.
+    `password` is for PKCS#12. With `allow_key_only` a file with nothing but a private key is not an error, with
+    `allow_list_only` one with nothing but revocation lists (in directories .crl, too).
     Every certificate returned is one that OpenSSL can parse. Raises `InputError` naming the file at fault.
     """
-    paths = [path for entry in entries for path in certificate_paths(entry)]
-    files = [_certificates_of(path, allow_key_only, password) for path in paths]
+    suffixes = SUFFIXES | {".crl"} if allow_list_only else SUFFIXES
+    paths = [path for entry in entries for path in certificate_paths(entry, suffixes)]
+    files = [_certificates_of(path, allow_key_only, allow_list_only, password) for path in paths]
     parsed = 0
     for file in files:
         for number, der in enumerate(file.certificates, 1):
@@ -105,12 +142,12 @@ def read_certificate_files(
     return files
 
 
-def certificate_paths(entry: Path) -> list[Path]:
+def certificate_paths(entry: Path, suffixes: frozenset[str] = SUFFIXES) -> list[Path]:
     """Return `entry`, or if it is a directory the certificate files in it by name, hidden ones left out."""
     if not entry.is_dir():
         return [entry]
     try:
-        inside = sorted(path for path in entry.iterdir() if path.suffix.lower() in SUFFIXES)
+        inside = sorted(path for path in entry.iterdir() if path.suffix.lower() in suffixes)
     except OSError as error:
         raise InputError(
             f"the directory `{entry}` cannot be read: {error.strerror}",
@@ -127,10 +164,14 @@ def certificate_paths(entry: Path) -> list[Path]:
     return found
 
 
-def _certificates_of(path: Path, allow_key_only: bool, password: Password) -> CertificateFile:
+def _certificates_of(
+    path: Path, allow_key_only: bool, allow_list_only: bool, password: Password
+) -> CertificateFile:
     contents = read_opened(path, "certificate", password)
-    found = CertificateFile(path, contents.certificates, len(contents.keys))
-    if not found.certificates and not (allow_key_only and found.keys):
+    lists = tuple(item for item in contents.items if item.kind is Kind.CRL)
+    found = CertificateFile(path, contents.certificates, len(contents.keys), lists)
+    enough = found.certificates or (allow_key_only and found.keys) or (allow_list_only and lists)
+    if not enough:
         kind = contents.main_kind
         slug, hint = _NOT_TRUST.get(kind, _NO_CERTIFICATE)
         raise InputError(f"`{path}` is {kind.value}, not a certificate", hint, slug=slug)

@@ -84,6 +84,8 @@ class Admission:
                 [Path(path) for path in (*tls.trust, *tls.authorities)],
                 password=tls.passphrase,
                 trust_password=tls.trust_passphrase,
+                crls=[Path(path) for path in tls.crls],
+                check_crls=tls.check_crls,
             )
         except DicomTlsError as error:  # OpenSSL took them: they serve, only nobody is warned in time
             logger.warning("the dates of our certificates are not watched: %s", error.message)

@@ -50,7 +50,8 @@ class TlsOptions(NamedTuple):
 
     `passphrase` is called when the key, or the PKCS#12 file it is in, turns out to be encrypted,
     `trust_passphrase` for the PKCS#12 files among the trusted certificates; `pin` is 64 hexadecimal digits (colons
-    allowed) or the path of a certificate file. The rest is as in TlsPolicy.
+    allowed) or the path of a certificate file. `crls` are files of revocation lists; with them, or with
+    `check_crls`, those among `trust` count too. The rest is as in TlsPolicy.
     """
 
     cert: Path | str | None = None
@@ -60,6 +61,8 @@ class TlsOptions(NamedTuple):
     trust: tuple[Path | str, ...] = ()
     authorities: tuple[Path | str, ...] = ()
     system_trust: bool = False
+    crls: tuple[Path | str, ...] = ()
+    check_crls: bool = False
     peer_check: PeerCheck = PeerCheck.REQUIRE
     identity: Identity = Identity.AUTO
     pin: str | None = None
@@ -136,8 +139,8 @@ def tls_context(role: Role, options: TlsOptions) -> ssl.SSLContext:
 
 def _check_names(options: TlsOptions) -> None:
     """Refuse what only looks like names of files: `""` would be the current folder, a `str` many letters."""
-    several = (options.trust, options.authorities)
-    names = [options.cert, options.key, options.pin, *options.trust, *options.authorities]
+    several = (options.trust, options.authorities, options.crls)
+    names = [options.cert, options.key, options.pin, *(name for group in several for name in group)]
     if any(isinstance(names, str | Path) for names in several) or "" in names:
         raise UsageError(
             "a name of a file is empty, or one stands where a tuple of them is due",
@@ -151,9 +154,16 @@ def _trust(options: TlsOptions) -> Trust | None:
     authorities = [Path(path) for path in options.authorities]
     if options.pin is not None and digest_from(options.pin) is None:
         files.append(Path(options.pin))
-    if not (files or authorities or options.system_trust):
+    if not (files or authorities or options.system_trust or options.crls or options.check_crls):
         return None
-    return load_trust(files, authorities, system=options.system_trust, password=options.trust_passphrase)
+    return load_trust(
+        files,
+        authorities,
+        system=options.system_trust,
+        password=options.trust_passphrase,
+        crls=[Path(path) for path in options.crls],
+        check_crls=options.check_crls,
+    )
 
 
 def digest_from(text: str) -> bytes | None:

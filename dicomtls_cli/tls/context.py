@@ -76,7 +76,7 @@ def server_context(policy: TlsPolicy) -> ssl.SSLContext:
 
 def _configure(context: _DicomContext, policy: TlsPolicy) -> None:
     context.policy = policy
-    context.vouched = set()
+    context.pins = policy.trust.pins if policy.trust else frozenset()
     context.chains = {}
     context.verify_mode = _VERIFY_MODES[policy.peer_check]
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_TRUSTED_FIRST
@@ -116,8 +116,12 @@ class _Identifying:
     def do_handshake(self, *arguments: Any) -> None:
         super().do_handshake(*arguments)  # type: ignore[misc]
         if not self._identified:
-            self.identified_by = _identify(self)
-            self.vouched_by = _authorities(self)
+            identified_by = _identify(self)
+            if identified_by:
+                chain = _verified_chain(self)
+                _refuse_revoked(self, chain)
+                self.vouched_by = _authorities(self, chain)
+            self.identified_by = identified_by
             self._identified = True
 
     def read(self, *arguments: Any) -> Any:
@@ -168,8 +172,8 @@ class DicomTlsObject(_Identifying, ssl.SSLObject):
 
 class _DicomContext(ssl.SSLContext):
     policy: TlsPolicy
-    vouched: set[bytes]  # SHA-256 of the peers a CA was found to vouch for
-    chains: dict[bytes, tuple[str, ...]]  # SHA-256 of a verified peer -> of the CAs above it
+    pins: frozenset[bytes]  # those of the policy's trust, hashed once
+    chains: dict[bytes, tuple[bytes, ...]]  # SHA-256 of an identified peer -> its verified chain
     sslsocket_class = DicomTlsSocket
     sslobject_class = DicomTlsObject
 
@@ -224,10 +228,10 @@ def _identify(connection: _Identifying) -> str:
         return "pin"
     if policy.identity is Identity.NONE:
         return "chain"
-    pinned = digest in policy.trust.pins
+    pinned = digest in connection.context.pins
     if pinned and policy.identity is not Identity.NAME:
         return "pin"
-    if policy.identity is Identity.PINNED or not (pinned or _has_authority(connection, policy, digest)):
+    if policy.identity is Identity.PINNED or not (pinned or _has_authority(connection, policy)):
         raise IdentityError(
             "tls.peer-not-pinned",
             f"the peer's certificate is not among the trusted ones, and no trusted CA vouches for it: {shown}",
@@ -250,51 +254,58 @@ def _check_name(host: str | None, certificate: Mapping[str, Any], shown: str) ->
         )
 
 
-def _has_authority(connection: _Identifying, policy: TlsPolicy, digest: bytes) -> bool:
+def _has_authority(connection: _Identifying, policy: TlsPolicy) -> bool:
     """Tell whether the verified chain ends in a certificate that is meant to sign others.
 
     A bundled certificate that is CA:TRUE by accident (`openssl req -x509` makes such) vouches only for
     itself: its holder could otherwise mint any identity.
     """
     assert policy.trust is not None
-    vouched: set[bytes] = connection.context.vouched
-    if connection.session_reused:
-        # A resumed session (TLS 1.2, as Java does it) has no chain. It can only be one of this context's.
-        return digest in vouched
     chain = _verified_chain(connection)
     if len(chain) < 2:
         return False
     anchor = chain[-1]
-    if hashlib.sha256(anchor).digest() not in policy.trust.authorities and not may_sign_certificates(anchor):
-        return False
-    vouched.add(digest)
-    return True
+    return hashlib.sha256(anchor).digest() in policy.trust.authorities or may_sign_certificates(anchor)
 
 
-def _authorities(connection: _Identifying) -> tuple[str, ...]:
-    """Return the SHA-256 digests (hexadecimal) of the CAs in the peer's verified chain, nearest first.
+def _refuse_revoked(connection: _Identifying, chain: tuple[bytes, ...]) -> None:
+    """Raise IdentityError if revocation lists are wanted, and do not let the peer of `chain` pass."""
+    trust = connection.context.policy.trust
+    if trust is not None and trust.revocation is not None:
+        refusal = trust.revocation(chain, _digest(connection) in connection.context.pins)
+        if refusal is not None:
+            raise IdentityError(*refusal)
+
+
+def _authorities(connection: _Identifying, chain: tuple[bytes, ...]) -> tuple[str, ...]:
+    """Return the SHA-256 digests (hexadecimal) of the CAs in `chain`, nearest first; keep it for a resumption.
 
     Only an acceptor asks: it knows nobody by a host name.
     """
-    policy: TlsPolicy = connection.context.policy
-    der = connection.getpeercert(True)
-    if policy.role is Role.REQUESTOR or policy.peer_check is PeerCheck.IGNORE or der is None:
+    connection.context.chains[_digest(connection)] = chain
+    if connection.context.policy.role is Role.REQUESTOR:
         return ()
-    chains: dict[bytes, tuple[str, ...]] = connection.context.chains
-    digest = hashlib.sha256(der).digest()
-    if connection.session_reused:  # it has no chain, and can only be one of this context's
-        return chains.get(digest, ())
-    chains[digest] = tuple(hashlib.sha256(ca).hexdigest() for ca in _verified_chain(connection)[1:])
-    return chains[digest]
+    return tuple(hashlib.sha256(ca).hexdigest() for ca in chain[1:])
 
 
-def _verified_chain(connection: _Identifying) -> list[bytes]:
+def _verified_chain(connection: _Identifying) -> tuple[bytes, ...]:
+    """Return the chain from the peer's certificate (DER) to its anchor, empty where it is not known."""
+    if connection.session_reused:
+        # A resumed session (TLS 1.2, as Java does it) has no chain. It can only be one of this context's.
+        chains: dict[bytes, tuple[bytes, ...]] = connection.context.chains
+        return chains.get(_digest(connection), ())
     if hasattr(ssl.SSLSocket, "get_verified_chain"):  # Python 3.13
         chain = super(_Identifying, connection).get_verified_chain()  # type: ignore[misc]
     else:
         chain = connection._sslobj.get_verified_chain()
     links = chain or ()
-    return [der if isinstance(der, bytes) else ssl.PEM_cert_to_DER_cert(der.public_bytes()) for der in links]
+    return tuple(
+        der if isinstance(der, bytes) else ssl.PEM_cert_to_DER_cert(der.public_bytes()) for der in links
+    )
+
+
+def _digest(connection: _Identifying) -> bytes:
+    return hashlib.sha256(connection.getpeercert(True)).digest()
 
 
 def _decoded(connection: _Identifying) -> Mapping[str, Any]:

@@ -83,6 +83,12 @@ class TlsPolicy:
                 "drop `--peer-cert ignore`, or drop `--pin` and `--identity`",
                 slug="usage.identity-ignored",
             )
+        if not checked and self.trust is not None and self.trust.revocation is not None:
+            raise UsageError(
+                "a peer whose certificate is ignored cannot be looked up in a revocation list",
+                "drop `--peer-cert ignore`, or drop `--crl` and `+crv`",
+                slug="usage.contradiction",
+            )
         if self.pin is not None and self.identity in (Identity.NAME, Identity.NONE):
             raise UsageError(
                 f"`--pin` names the one certificate, so `--identity {self.identity}` would change nothing",

@@ -10,8 +10,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7, pkcs12
 
-from tests.support import cli
+from tests.conftest import Pki
+from tests.support import cli, peers
 from tests.support.pki import Identity, make_identity
+from tests.support.revocation import make_crl
 
 
 @pytest.fixture
@@ -98,6 +100,17 @@ def test_append_and_remove(ids: list[Identity], here: Path) -> None:
     refused("output.is-input", 4, "t.crt", "--append", "-o", "t.crt")
 
 
+def test_revocation_lists_are_kept_apart(ids: list[Identity], here: Path) -> None:
+    listed = make_crl(Path("a.crl"), ids[0])
+    refused("trust.is-crl", 3, "a.crt", "a.crl", "-o", "t.crt")
+    Path("both.pem").write_text(ids[0].pem + listed.read_text())
+    result = bundle("both.pem", "b.crt", "-o", "t.crt")
+    assert result.json["lists_dropped"] == 1
+    assert "1 revocation list in the inputs left out" in result.stderr
+    assert "CRL" not in Path("t.crt").read_text()
+    assert digests("t.crt") == prints(*ids[:2])
+
+
 def test_a_trust_store_stays_one_when_edited(ids: list[Identity], here: Path) -> None:
     bundle("a.crt", "b.crt", "-o", "t.p12", "--format", "p12")
     bundle("c.crt", "--append", "-o", "t.p12")
@@ -166,6 +179,18 @@ def test_a_live_peer(ids: list[Identity], here: Path, tmp_path: Path) -> None:
             believed = bundle(*peer, "--yes", "-o", "u.crt", "--force")
             assert "nobody has compared that with its owner" in believed.stderr
             assert digests("u.crt") == prints(a)
+
+
+@pytest.mark.interop
+def test_live_peers_of_others_that_require_a_certificate(pki: Pki, here: Path) -> None:
+    own = (pki.scp.cert, pki.scp.key, pki.trusted)
+    with (
+        peers.dcmtk_storescp(here / "dcmtk", *peers.dcmtk_tls(*own), "-rc") as dcmtk,
+        peers.orthanc(here / "orthanc", **peers.orthanc_tls(*own)) as orthanc,
+    ):
+        for port in (dcmtk.port, orthanc.dicom_port):
+            bundle("--from", f"localhost:{port}", "--fingerprint", pki.scp.fingerprint, "-o", f"{port}.crt")
+            assert digests(f"{port}.crt") == [pki.scp.fingerprint]
 
 
 def test_a_peer_that_is_not_there(ids: list[Identity], here: Path) -> None:

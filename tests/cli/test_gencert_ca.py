@@ -233,6 +233,7 @@ def test_a_key_store(here: Path) -> None:
     assert pkcs12.load_pkcs12(Path("b.p12").read_bytes(), b"a b").key is not None
     Path("empty").write_text("\n")
     refused("usage.invalid-passphrase", 2, "c", "--p12", "--passphrase-file", "empty")
+    assert "Java sees nothing" in cli.run("gencert", "c", "--p12", "--passphrase-file", "empty").stderr
     with cli.receiver(here / "scp", "--key-store", "a.p12", "--trust", "ward.crt") as scp:
         line = ("echoscu", "localhost", scp.port, "--key-store", "a.p12", "--trust", "ward.crt")
         assert cli.run(*line).exit_code == 0

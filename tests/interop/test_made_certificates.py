@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +31,13 @@ SERVER_FAULTS = {
     "wrong-eku": "tls.peer-wrong-usage",
     "wrong-host": "tls.name-mismatch",
     "corrupt-signature": "tls.peer-untrusted",
+    "weak-key": "tls.peer-weak",
+    "sha1": "tls.peer-weak",
 }
+# Of those that our commands do not even load (`cryptography` signs neither with SHA-1 nor version 1: OpenSSL made
+# them), with what our receiver refuses a client that shows one; None: it is taken. DCMTK 3.6.7 and Orthanc 1.10.1
+# take all four.
+UNGUARDED = {"weak-key": "tls.peer-weak", "sha1": "tls.peer-weak", "v1": None, "ca-true": None}
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +45,53 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the CA `ward`, the nodes `pacs` and `scanner`, and one of each fault; RSA for DCMTK 3.6.7."""
     folder = tmp_path_factory.mktemp("ward")
     words: list[tuple[str, ...]] = [("pacs", "scanner")]
-    words += [(fault, "--fault", fault) for fault in {**CLIENT_FAULTS, **SERVER_FAULTS}]
+    words += [
+        (fault, "--fault", fault)
+        for fault in {**CLIENT_FAULTS, **SERVER_FAULTS, "ca-true": ""}
+        if fault != "sha1"
+    ]
     for line in words:
         made = cli.run("gencert", "--ca", "ward", *line, "--out-dir", folder)
         assert made.exit_code == 0, made.stderr
+    (folder / "names").write_text("subjectAltName=DNS:localhost\n")
+    sign(folder, "sha1", "-sha1", "-extfile", folder / "names")
+    sign(folder, "v1")
     return folder
+
+
+def sign(folder: Path, name: str, *words: object) -> None:
+    """Make a pair with OpenSSL and let the CA `ward` sign it; without extensions it is of version 1."""
+    csr, key, cert, ca = (folder / file for file in (f"{name}.csr", f"{name}.key", f"{name}.crt", "ward.crt"))
+    request = (
+        "req",
+        "-new",
+        "-nodes",
+        "-newkey",
+        "rsa:2048",
+        "-keyout",
+        key,
+        "-out",
+        csr,
+        "-subj",
+        f"/CN={name}",
+    )
+    signed = (
+        "x509",
+        "-req",
+        "-in",
+        csr,
+        "-CA",
+        ca,
+        "-CAkey",
+        ca.with_suffix(".key"),
+        "-out",
+        cert,
+        "-days",
+        "9",
+    )
+    for line in (request, (*signed, *words)):
+        run = subprocess.run(["openssl", *map(str, line)], capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stderr
 
 
 def options(ward: Path, name: str) -> tuple[object, ...]:
@@ -82,6 +133,22 @@ def test_a_server_with_a_fault_is_refused(fault: str, ward: Path, tmp_path: Path
     with peers.dcmtk_storescp(tmp_path, *peers.dcmtk_tls(*own)) as dcmtk:
         result = cli.run("echoscu", "localhost", dcmtk.port, *options(ward, "scanner"), "--json")
     assert json.loads(result.stdout)["error"]["code"] == SERVER_FAULTS[fault]
+
+
+def test_clients_that_show_anything(ward: Path, tmp_path: Path) -> None:
+    """A bare Python, which shows what ours would not."""
+    with peers.our_storescp(tmp_path, *options(ward, "pacs")) as scp:
+        for fault, expected in UNGUARDED.items():
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            context.set_ciphers("DEFAULT:@SECLEVEL=0")
+            context.load_cert_chain(ward / f"{fault}.crt", ward / f"{fault}.key")
+            seen = len(scp.log)
+            with socket.create_connection(("localhost", scp.port)) as sock, context.wrap_socket(sock) as tls:
+                with contextlib.suppress(OSError):
+                    tls.sendall(b"\x0a\0\0\0\0\0")  # a PDU that does not exist
+                code = scp.event("refused", seen)["error"]["code"]
+            assert code == (expected or "association.protocol-error"), fault
 
 
 def test_dcmtk_trusts_the_old_and_the_renewed_one(tmp_path: Path) -> None:

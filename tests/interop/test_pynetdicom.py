@@ -22,6 +22,7 @@ from dicomtls_cli.tls.policy import Identity as IdentityRule
 from dicomtls_cli.tls.policy import PeerCheck, Role
 from tests.support import cli
 from tests.support.pki import Identity, make_identity, write_bundle
+from tests.support.revocation import make_crl
 
 LIMIT = 30.0
 VERSIONS = pytest.mark.parametrize(
@@ -48,6 +49,7 @@ def cast(tmp_path_factory: pytest.TempPathFactory) -> Cast:
     ca = make_identity(folder, "ca", subject="ca", ca=True, hosts=(), addresses=())
     openssl = make_identity(folder, "openssl", subject="openssl", ca=True, key_usage=False)
     people = {
+        "ca": ca,
         "scp": make_identity(folder, "scp"),
         "scu": make_identity(folder, "scu"),
         "stranger": make_identity(folder, "stranger"),
@@ -263,3 +265,15 @@ def test_silent_clients_do_not_stop_pynetdicoms_scp(cast: Cast) -> None:
             sock.setblocking(False)
             with pytest.raises(BlockingIOError):
                 sock.recv(1)
+
+
+def test_pynetdicom_looks_into_revocation_lists_too(cast: Cast, scps: Scps) -> None:
+    ca, peer = cast.people["ca"], cast.people["by_ca"]
+    empty, listed = make_crl(Path("empty.crl"), ca), make_crl(Path("listed.crl"), ca, peer)
+    scp = scps("by_ca")
+    for crl, served in ((empty, True), (listed, False)):
+        assert _is_served(scp.port, cast.context(Role.REQUESTOR, "scu", crls=(crl,))) == served
+    with _scp(cast.context(Role.ACCEPTOR, "scp", crls=(listed,))) as checking:
+        assert not _is_served(checking.port, cast.context(Role.REQUESTOR, "by_ca"))
+        assert _is_served(checking.port, cast.context(Role.REQUESTOR, "scu")), "it is in the bundle itself"
+        assert checking.echoes == ["PYNETSCU"]

@@ -93,7 +93,10 @@ class TestWriting:
         assert stat.S_IMODE((tmp_path / "k").stat().st_mode) == 0o600
         assert stat.S_IMODE((tmp_path / "c").stat().st_mode) == 0o644
 
-    def test_a_key_is_never_readable_by_others_while_it_is_written(self, tmp_path, monkeypatch):
+    @pytest.mark.parametrize("unnamed", [True, False])
+    def test_a_key_is_never_readable_by_others_while_it_is_written(self, tmp_path, monkeypatch, unnamed):
+        if not unnamed:
+            monkeypatch.delattr(os, "O_TMPFILE", raising=False)
         seen = []
         real = os.fsync
 
@@ -257,6 +260,31 @@ class TestWriting:
         assert run.stdout == "output.no-space\n"
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.parametrize("force", [False, True])
+    def test_killed_at_any_moment_no_key_is_left_beside_its_place(self, tmp_path, force):
+        """Killed before each call that touches the disk, one process a call, until none is left to be killed."""
+        if not hasattr(os, "O_TMPFILE"):
+            pytest.skip("this system has no files without a name")
+        outcomes = set()
+        for number in range(100):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            if force:
+                (folder / "k").write_bytes(b"old key")
+            words = [sys.executable, "-B", "-c", KILLED, folder, str(number), str(force)]
+            run = subprocess.run(words, capture_output=True, text=True, check=False)
+            found = tree(folder)
+            outcomes.add((found.pop("k", None), found.pop("c", None)))
+            hidden = [data for name, data in found.items() if data in (b"old key", b"new key")]
+            # With `force` the new key has a name for the one call that puts it in place.
+            assert hidden == ([b"new key"] if run.stdout == "replace" else []), run.stdout
+            if run.returncode == 0:
+                break
+        old = b"old key" if force else None
+        assert {(old, None), (b"new key", None), (b"new key", b"cert")} >= outcomes
+        assert len(outcomes) == 3
+        assert number > 5, "the test tests nothing"
+
     def test_interruption_leaves_nothing(self, tmp_path, monkeypatch):
         real = os.link
 
@@ -269,6 +297,33 @@ class TestWriting:
         with pytest.raises(KeyboardInterrupt):
             write_files([NewFile(tmp_path / "a", b"x"), NewFile(tmp_path / "b", b"x")])
         assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from dicomtls_cli.pki.files import NewFile, write_files
+
+here, fatal, force = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "True"
+calls = 0
+
+def deadly(module, name):
+    real = getattr(module, name)
+    def call(*words, **named):
+        global calls
+        calls += 1
+        if calls > fatal:
+            print(name, end="", flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*words, **named)
+    setattr(module, name, call)
+
+for name in ("open", "link", "fsync", "close"):
+    deadly(os, name)
+for name in ("replace", "rename", "unlink"):
+    deadly(Path, name)
+write_files([NewFile(here / "k", b"new key", private=True), NewFile(here / "c", b"cert")], force=force)
+"""
 
 
 def no_links(*args, **kwargs):

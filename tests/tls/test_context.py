@@ -11,13 +11,13 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from dicomtls_cli.material import Trust
+from dicomtls_cli.material import Refusal, Trust
 from dicomtls_cli.tls.context import DicomTlsSocket, IdentityError, client_context, server_context
 from dicomtls_cli.tls.policy import Identity, PeerCheck, Role, TlsPolicy
 from tests.tls.conftest import Zoo
@@ -543,3 +543,69 @@ def test_names_that_are_no_text_are_no_names(tmp_path: Path) -> None:
         policy = TlsPolicy(Role.REQUESTOR, None, Trust((der,)), identity=identity)
         ours, _ = connect(client_context(policy), server)
         assert ours.outcome == expected
+
+
+# ---------------------------------------------------------------------- revocation
+
+
+class Asked:
+    """A revocation check that refuses whoever is in `refused`, and keeps what it was asked."""
+
+    def __init__(self, *refused: bytes) -> None:
+        self.refused = refused
+        self.questions: list[tuple[tuple[bytes, ...], bool]] = []
+
+    def __call__(self, chain: Sequence[bytes], pinned: bool) -> Refusal | None:
+        self.questions.append((tuple(chain), pinned))
+        return Refusal("tls.peer-revoked", "revoked", "hint") if chain[0] in self.refused else None
+
+
+def _asking(role: Role, zoo: Zoo, asked: Asked, **choices: object) -> ssl.SSLContext:
+    trusted = trust(*zoo.all("openssl self ca"))._replace(revocation=asked)
+    policy = TlsPolicy(role, key_pair(zoo["own"]), trusted, **choices)  # type: ignore[arg-type]
+    return client_context(policy) if role is Role.REQUESTOR else server_context(policy)
+
+
+@ROLES
+@VERSIONS
+@pytest.mark.parametrize(
+    ("animal", "pinned", "above"),
+    [("leaf", False, "ca"), ("self", True, "")],
+)
+def test_revocation_is_asked_with_the_verified_chain(
+    animal: str, pinned: bool, above: str, role: Role, version: ssl.TLSVersion, zoo: Zoo
+) -> None:
+    for asked in (Asked(), Asked(zoo[animal].der)):
+        ours = _asking(role, zoo, asked)
+        theirs = plain_context(_other(role), key_pair(zoo[animal]), version)
+        ends = connect(ours, theirs) if role is Role.REQUESTOR else connect(theirs, ours)
+        end = ends[0] if role is Role.REQUESTOR else ends[1]
+        assert asked.questions[0] == ((zoo[animal].der, *(one.der for one in zoo.all(above))), pinned)
+        if asked.refused:
+            assert end.outcome == "tls.peer-revoked"
+            assert isinstance(caught(lambda end=end: end.tls.write(b"x")), IdentityError)
+        else:
+            assert end.done
+
+
+def test_revocation_is_asked_of_nobody_who_is_refused_or_unknown(zoo: Zoo) -> None:
+    asked = Asked()
+    theirs = plain_context(Role.REQUESTOR, key_pair(zoo["child"]))
+    assert connect(theirs, _asking(Role.ACCEPTOR, zoo, asked))[1].outcome == "tls.peer-not-pinned"
+    bare = plain_context(Role.REQUESTOR)
+    assert connect(bare, _asking(Role.ACCEPTOR, zoo, asked, peer_check=PeerCheck.VERIFY))[1].outcome == ""
+    assert asked.questions == []
+
+
+def test_revocation_is_asked_again_of_a_resumed_session(zoo: Zoo) -> None:
+    """A list ends, or a certificate comes on it, while a peer resumes on and on."""
+    asked = Asked()
+    ours = _asking(Role.ACCEPTOR, zoo, asked)
+    theirs = plain_context(Role.REQUESTOR, key_pair(zoo["leaf"]), TLS12)
+    first, accepted = connect(theirs, ours)
+    assert accepted.outcome == "ca"
+    asked.refused = (zoo["leaf"].der,)
+    again, resumed = connect(theirs, ours, session=first.tls.session)
+    assert again.tls.session_reused, "the test tests nothing"
+    assert resumed.outcome == "tls.peer-revoked"
+    assert asked.questions[0] == asked.questions[1]
