@@ -20,6 +20,7 @@ PEERS = {
     "dcmtk": Path("/usr/bin/storescp"),
     "orthanc": Path("/usr/sbin/Orthanc"),
     "openssl": Path("/usr/bin/openssl"),
+    "gnutls-bin": Path("/usr/bin/gnutls-cli"),
 }
 
 

@@ -26,8 +26,8 @@ _SETS = (
     {"trust", "trust_store", "trust_passphrase_file", "trust_store_pass"},
     {"aet", "bound_aet"},
 )  # fmt: skip
-_TLS = {"cert", "key", "key_store", "key_passphrase_file", "anonymous_tls", "trust", "trust_ca", "pin", "identity",
-        "trust_passphrase_file", "peer_cert", "tls_profile", "x509_strict"}  # fmt: skip
+_TLS = {"cert", "key", "key_store", "key_passphrase_file", "anonymous_tls", "trust", "trust_ca", "crl", "pin",
+        "identity", "trust_passphrase_file", "peer_cert", "tls_profile", "x509_strict"}  # fmt: skip
 
 
 def stand_in(command: click.Command, ctx: click.Context, words: Sequence[str], at: int) -> list[str]:

@@ -25,7 +25,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 Value = str | bool | float | tuple[str, ...]
 
 _PATHS = {"cert", "key", "key-store", "key-passphrase-file", "trust-passphrase-file"}
-_PATH_LISTS = {"trust", "trust-ca"}
+_PATH_LISTS = {"trust", "trust-ca", "crl"}
 _TEXTS = {"aet", "aec", "identity", "peer-cert", "tls-profile"}
 _FLAGS = {"no-tls", "anonymous-tls", "x509-strict"}
 _TIMES = {"connect-timeout", "tls-timeout", "acse-timeout", "dimse-timeout"}

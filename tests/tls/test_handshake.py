@@ -151,6 +151,7 @@ def test_the_facts_of_a_good_handshake(role: Role, version: ssl.TLSVersion, zoo:
     facts, ours, theirs = _shake(role, zoo, version)
     with ours, theirs:
         der = zoo["self"].der
+        assert 0 < facts.seconds
         assert facts == TlsFacts(
             version={TLS12: "TLSv1.2", TLS13: "TLSv1.3"}[version],
             cipher=(theirs.cipher() or ("",))[0],
@@ -158,6 +159,7 @@ def test_the_facts_of_a_good_handshake(role: Role, version: ssl.TLSVersion, zoo:
             subject=f"CN={zoo['self'].certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value}",
             identified_by="pin",
             certificate_requested=role is Role.ACCEPTOR,  # the requestor's peer here asks for none
+            seconds=facts.seconds,
         )
         assert facts.fingerprint == hashlib.sha256(der).hexdigest()
         # The callback is gone, and the connection works on without it.
