@@ -185,6 +185,7 @@ CONTEXT_MAKERS = {
     "tls.handshake": "what a connection is left with once its handshake is done",
     "services.connect": "the probe whether a peer speaks TLS at all; nothing is sent through it",
     "pki.load": "a parser of certificates; nothing is connected",
+    "pki.acceptance": "a judge of files; nothing is connected",
 }
 _MAKERS = {"SSLContext", "_DicomContext", "create_default_context", "_create_unverified_context"}
 

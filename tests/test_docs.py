@@ -21,6 +21,8 @@ from dicomtls_cli.errors import DicomTlsError, ExitCode
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dicomtls_cli"
 TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"
+ORTHANC = ROOT / "docs" / "orthanc.md"
+FINDINGS = PACKAGE / "pki" / "findings.py"
 EXIT_CODES = ROOT / "docs" / "exit-codes.md"
 
 
@@ -130,6 +132,27 @@ def test_slugs_stand_under_their_group_in_order_of_the_contents() -> None:
         assert slugs == sorted(slugs)
     contents = re.findall(r"^\| \[(\w+)\]\(#", TROUBLESHOOTING.read_text(), flags=re.M)
     assert contents == list(group_of)
+
+
+def test_every_finding_about_orthanc_is_described() -> None:
+    """Those of certificates are `bundle --check`'s, twice: Orthanc's own, and the trusted ones."""
+    paths = [*(PACKAGE / "services" / "orthanc").glob("*.py"), PACKAGE / "pki" / "acceptance.py"]
+    calls = [
+        node for path in paths for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
+    ]
+    place = {"Finding": 1, "Fault": 0}
+    given = [call.args[place[name]] for call in calls if (name := getattr(call.func, "id", "")) in place]
+    codes = {node.value for node in given if isinstance(node, ast.Constant)}
+    assert len(codes) > 30
+    described = set(
+        re.findall(r"`([a-z0-9-]+)`", "".join(re.findall(r"^\| (`.*?) \|", ORTHANC.read_text(), flags=re.M)))
+    )
+    assert codes - described == set()
+    derived = {code for code in described - codes if code.startswith(("own-", "peer-"))}
+    assert described - codes - derived == {"trust-der", "trust-none"}
+    assert {code.partition("-")[2] for code in derived} <= set(
+        re.findall(r'"([a-z-]+)"', FINDINGS.read_text())
+    )
 
 
 # ---------------------------------------------------------------------- exit codes

@@ -298,3 +298,11 @@ def orthanc_tls(cert: Path, key: Path, trusted: Path, *, required: bool = True) 
         "DicomTlsTrustedCertificates": str(trusted.absolute()),
         "DicomTlsRemoteCertificateRequired": required,
     }
+
+
+@contextlib.contextmanager
+def orthanc_with(configuration: Path, dicom_port: int, http_port: int) -> Iterator[tuple[Orthanc, bool]]:
+    """Run Orthanc with a file or folder as it is; yield it, and whether it came to answer instead of ending."""
+    need(ORTHANC)
+    with _running([str(ORTHANC), "--verbose", str(configuration)]) as (process, log):
+        yield Orthanc(dicom_port, http_port, log), await_listener(http_port, process)

@@ -1,0 +1,1 @@
+"""Orthanc's configuration: written, checked before Orthanc meets it, and tried out."""
