@@ -20,6 +20,7 @@ _COMMANDS = {
     "echoscu": (_HERE + "echoscu:echoscu", "Verify peers: C-ECHO over TLS."),
     "storescu": (_HERE + "storescu:storescu", "Send DICOM files and folders: C-STORE over TLS."),
     "storescp": (_HERE + "storescp:storescp", "Receive: a C-STORE and C-ECHO SCP over TLS."),
+    "inspect": (_HERE + "inspect:inspect", "Say what a certificate, key or peer is, and who takes it."),
     "demo": (_HERE + "demo:demo", "See all of it work on this machine, without a peer or a file."),
 }
 

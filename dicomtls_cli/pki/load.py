@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -105,12 +105,12 @@ def read_certificate_files(
     return files
 
 
-def certificate_paths(entry: Path) -> list[Path]:
-    """Return `entry`, or if it is a directory the certificate files in it by name, hidden ones left out."""
+def certificate_paths(entry: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
+    """Return `entry`, or if it is a directory the files with these suffixes in it by name, hidden ones left out."""
     if not entry.is_dir():
         return [entry]
     try:
-        inside = sorted(path for path in entry.iterdir() if path.suffix.lower() in SUFFIXES)
+        inside = sorted(path for path in entry.iterdir() if path.suffix.lower() in suffixes)
     except OSError as error:
         raise InputError(
             f"the directory `{entry}` cannot be read: {error.strerror}",
@@ -121,7 +121,7 @@ def certificate_paths(entry: Path) -> list[Path]:
     if not found:
         raise InputError(
             f"the directory `{entry}` holds no certificate file",
-            "files ending in .pem, .crt, .cer, .der or .p7b are read",
+            f"files ending in {', '.join(sorted(suffixes))} are read",
             slug="trust.empty-directory",
         )
     return found
