@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from dicomtls_cli.cli.options import output_options
+from dicomtls_cli.cli.passphrase import store_password
 from dicomtls_cli.cli.terminal import is_interactive
 from dicomtls_cli.cli.values import FILE, not_empty, parse_peer
 from dicomtls_cli.cli.words import StrictCommand
@@ -73,7 +74,7 @@ def bundle(terminal: Terminal, inputs: tuple[Path, ...], **given: Any) -> int:
     """
     wanted = _Wanted(**given)
     _check_combination(inputs, wanted)
-    password = _password(wanted)
+    password = store_password(wanted.passphrase_file)
     if wanted.listing or wanted.check:
         from dicomtls_cli.pki.bundle import collect
 
@@ -149,19 +150,6 @@ def _check_combination(inputs: tuple[Path, ...], wanted: _Wanted) -> None:
         )
 
 
-def _password(wanted: _Wanted) -> Password:
-    if (file := wanted.passphrase_file) is not None:
-        from dicomtls_cli.pki.load import read_passphrase
-
-        secret = read_passphrase(file)
-        return lambda: secret
-    if is_interactive():
-        return Prompt(
-            lambda: str(click.prompt("Password of the PKCS#12 file", hide_input=True, err=True)).encode()
-        )
-    return None
-
-
 def _write(
     terminal: Terminal, inputs: tuple[Path, ...], wanted: _Wanted, output: Path, password: Password
 ) -> None:
@@ -196,8 +184,8 @@ def _write(
 def _fetch(terminal: Terminal, wanted: _Wanted) -> list[bytes]:
     """Return the certificates (DER) that the peers of `--from` show, once somebody has vouched for them."""
     from dicomtls_cli.pki.bundle import describe
-    from dicomtls_cli.services.connect import peer_certificate
     from dicomtls_cli.services.peer import Timeouts, digest_from
+    from dicomtls_cli.services.shown import peer_certificate
 
     digests = set()
     for text in wanted.fingerprint:

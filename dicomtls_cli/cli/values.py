@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ PLAIN_PORT = 11112
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(//|(?<=resource:))")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s)?")
+_SPAN = re.compile(r"(\d{1,7})([hdw])")
+_HOURS = {"h": 1, "d": 24, "w": 168}
+_LONGEST_SPAN = timedelta(days=36500)
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(?:([KMGT])(i?B)?|B)?")
 _PORT = re.compile(r"\d{1,5}")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?|[^\x00-\x7f]\S*")
@@ -75,6 +79,23 @@ class _Seconds(click.ParamType):  # type: ignore[type-arg]
                 slug="usage.seconds",
             )
         return seconds
+
+
+class _Span(click.ParamType):  # type: ignore[type-arg]
+    name = "SPAN"
+
+    def convert(
+        self, value: Any, _parameter: click.Parameter | None, _ctx: click.Context | None
+    ) -> timedelta:
+        found = _SPAN.fullmatch(str(value))
+        span = timedelta(hours=int(found[1]) * _HOURS[found[2]]) if found else timedelta.max
+        if span > _LONGEST_SPAN:
+            raise UsageError(
+                f"`{value}` is not a span of time",
+                "write days, weeks or hours: `30d`, `8w`, `12h`",
+                slug="usage.span",
+            )
+        return span
 
 
 # Whether a file can be read is found out where it is read: not by click, which calls it a wrong word.
@@ -175,6 +196,7 @@ class _Port(click.ParamType):  # type: ignore[type-arg]
 LISTENING_PORT = _Port()
 BOUND_AET = _BoundAet()
 SECONDS = _Seconds()
+SPAN = _Span()
 SECONDS_WITH_UNIT = _Seconds(with_unit=True)
 MAX_PDU = click.IntRange(4096, 131072)
 

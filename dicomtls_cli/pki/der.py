@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum, auto
 
 _INTEGER, _BITS, _OCTETS, _OID, _SEQUENCE = 0x02, 0x03, 0x04, 0x06, 0x30
@@ -50,25 +51,29 @@ def shape(element: bytes) -> Shape:
 
 
 def greatest_iterations(element: bytes) -> int:
-    """Return the greatest iteration count of a key derivation in the DER `element`, 0 if there is none.
+    """Return the greatest cost of a key derivation in the DER `element`, 0 if there is none.
 
     In PKCS#12 (RFC 7292 4, B, C) and PBES2 (RFC 8018 A) alike it is the INTEGER after the OCTET STRING of a
-    salt. What is encrypted is not looked into.
+    salt; of scrypt (RFC 7914 7) the product of the three after it. What is encrypted is not looked into.
     """
     greatest, waiting = 0, [(element, 0)]
     while waiting:
         outer, depth = waiting.pop()
-        before = 0
+        costs: list[int] | None = None  # the integers since a salt; None: something else stands between
         for tag, child in _children(outer, limit=1 << 16):
             content = _value(child)
-            if tag == _INTEGER and before == _OCTETS:
-                greatest = max(greatest, int.from_bytes(content))
+            if tag == _INTEGER and costs is not None:
+                costs.append(int.from_bytes(content))
+                greatest = max(greatest, costs[0] if len(costs) < 3 else math.prod(costs[:3]))
+            elif tag == _OCTETS:
+                costs = []
+            else:
+                costs = None
             if depth < _DEEPEST:
                 if tag & _CONSTRUCTED:
                     waiting.append((child, depth + 1))
                 elif tag == _OCTETS and first_element(content) == content:
                     waiting.append((content, depth + 1))
-            before = tag
     return greatest
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from contextlib import suppress
 from pathlib import Path
 
 from dicomtls_cli.errors import DicomTlsError, InputError
 from dicomtls_cli.pki.contents import Kind, read_contents
+from dicomtls_cli.pki.issuer import certificate_key_digest, private_key_digest
 from dicomtls_cli.pki.keystore import Password
 from dicomtls_cli.pki.load import SUFFIXES
 from dicomtls_cli.pki.pair import Pair, encrypted_without_passphrase, open_key, read_pair, wrong_passphrase
@@ -62,7 +62,7 @@ def _by_reason(pair: Pair, reason: str) -> DicomTlsError | None:
 def _by_reading(pair: Pair, encrypted: bool) -> DicomTlsError | None:
     """Judge by parsing both files."""
     for number, der in enumerate(pair.certificates.certificates, 1):
-        if _public_key(der) is None:
+        if certificate_key_digest(der) is None:
             return InputError(
                 f"certificate {number} in `{pair.certificates.path}` cannot be parsed",
                 "get the certificate again, or make a new pair with `dicomtls gencert NAME`",
@@ -70,7 +70,7 @@ def _by_reading(pair: Pair, encrypted: bool) -> DicomTlsError | None:
             )
     if encrypted:
         return wrong_passphrase(pair.key_path)
-    if _owned(pair) != _public_key(pair.certificates.certificates[0]):
+    if _owned(pair) != certificate_key_digest(pair.certificates.certificates[0]):
         return _mismatch(pair)
     for contents, slug in ((pair.certificates, "certificate.is-der"), (pair.key_contents, "key.is-der")):
         if not contents.openssl_ready:
@@ -97,7 +97,7 @@ def _mismatch(pair: Pair) -> DicomTlsError:
     if pair.key.kind is not Kind.ENCRYPTED_KEY:
         key = _owned(pair)
         for number, der in enumerate(certificates.certificates[1:], 2):
-            if _public_key(der) == key:
+            if certificate_key_digest(der) == key:
                 hint = f"it belongs to certificate {number} in that file: put that one first"
                 return InputError(message, hint, slug="key.mismatch")
         owner = _owner_nearby(key, certificates.path, key_path)
@@ -117,35 +117,14 @@ def _owner_nearby(key: bytes, *near: Path) -> Path | None:
             certificates = read_contents(path, "certificate").certificates
         except DicomTlsError:
             continue
-        if certificates and _public_key(certificates[0]) == key:
+        if certificates and certificate_key_digest(certificates[0]) == key:
             return path
     return None
 
 
 def _owned(pair: Pair) -> bytes:
     """Return the digest of the public half of the (unencrypted) private key."""
-    from cryptography.hazmat.primitives import serialization
-
-    public = open_key(pair.key, pair.key_path, None).public_key()
-    return hashlib.sha256(
-        public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    ).digest()
-
-
-def _public_key(der: bytes) -> bytes | None:
-    """Return the digest of the public key in the certificate `der`; None if it cannot be parsed."""
-    from cryptography import x509
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives import serialization
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            public = x509.load_der_x509_certificate(der).public_key()
-            form = serialization.PublicFormat.SubjectPublicKeyInfo
-            return hashlib.sha256(public.public_bytes(serialization.Encoding.DER, form)).digest()
-    except (ValueError, UnsupportedAlgorithm):
-        return None
+    return private_key_digest(open_key(pair.key, pair.key_path, None))
 
 
 def _key_size(pair: Pair) -> str:

@@ -6,7 +6,6 @@ import base64
 import binascii
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -14,6 +13,7 @@ from dicomtls_cli.errors import InputError
 from dicomtls_cli.material import Prompt
 from dicomtls_cli.pki.contents import MAX_PASSPHRASE, Contents, Item, Kind, Store, read_contents
 from dicomtls_cli.pki.der import greatest_iterations
+from dicomtls_cli.pki.issuer import issued_by
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -80,27 +80,15 @@ def _chain(own: x509.Certificate, others: list[x509.Certificate]) -> list[x509.C
     """Return `own` and those of `others` that lead up from it, in the order TLS sends them."""
     chain = [own]
     while len(chain) < _CHAIN_LIMIT:
-        issuer = next((one for one in others if one not in chain and _issued(one, chain[-1])), None)
+        issuer = next((one for one in others if one not in chain and issued_by(chain[-1], one)), None)
         if issuer is None:
             break
         chain.append(issuer)
     return chain
 
 
-def _issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
-    with suppress(Exception):  # every way in which a stranger's signature can be odd means no
-        certificate.verify_directly_issued_by(issuer)
-        return True
-    return False
-
-
 def _open(data: bytes, path: Path, password: Password) -> PKCS12KeyAndCertificates:
-    if (iterations := greatest_iterations(data)) > _MOST_ITERATIONS:
-        raise InputError(
-            f"`{path}` asks for {iterations} iterations to open it, more than {_MOST_ITERATIONS}",
-            "it is damaged, or made to keep a program busy: get the file again from its owner",
-            slug="store.iterations",
-        )
+    check_iterations(data, path)
     for candidate in _candidates(path, password):
         found = _load(data, path, candidate)
         if found is None and not candidate:
@@ -108,6 +96,16 @@ def _open(data: bytes, path: Path, password: Password) -> PKCS12KeyAndCertificat
         if found is not None:
             return found
     raise _locked(data, path, password)
+
+
+def check_iterations(data: bytes, path: Path) -> None:
+    """Raise `InputError` where it would take minutes to open what is encrypted in `data` (DER, of `path`)."""
+    if (iterations := greatest_iterations(data)) > _MOST_ITERATIONS:
+        raise InputError(
+            f"`{path}` asks for {iterations} iterations to open it, more than {_MOST_ITERATIONS}",
+            "it is damaged, or made to keep a program busy: get the file again from its owner",
+            slug="store.iterations",
+        )
 
 
 def _candidates(path: Path, password: Password) -> Iterator[bytes]:
@@ -126,7 +124,7 @@ def _candidates(path: Path, password: Password) -> Iterator[bytes]:
 
 def _load(data: bytes, path: Path, password: bytes | None) -> PKCS12KeyAndCertificates | None:
     """Return what is in the store; None where it does not open under `password`."""
-    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.exceptions import InternalError, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import pkcs12
 
     try:
@@ -135,7 +133,7 @@ def _load(data: bytes, path: Path, password: bytes | None) -> PKCS12KeyAndCertif
             return pkcs12.load_pkcs12(data, password)
     except UnsupportedAlgorithm as error:
         raise _unsupported(path, str(error)) from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, InternalError) as error:
         if "assword" in str(error):
             return None
         raise InputError(
@@ -152,7 +150,7 @@ def _locked(data: bytes, path: Path, password: Password) -> InputError:
         return InputError(
             f"`{path}` has a password, and none was given (empty and `secret` were tried)",
             "put the password into a file of mode 0600: `--key-passphrase-file` for our own key, "
-            "`--trust-passphrase-file` for trusted certificates",
+            "`--trust-passphrase-file` for trusted certificates, `--passphrase-file` for other commands",
             slug="store.locked",
         )
     return InputError(

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -142,8 +142,8 @@ def read_certificate_files(
     return files
 
 
-def certificate_paths(entry: Path, suffixes: frozenset[str] = SUFFIXES) -> list[Path]:
-    """Return `entry`, or if it is a directory the certificate files in it by name, hidden ones left out."""
+def certificate_paths(entry: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
+    """Return `entry`, or if it is a directory the files with these suffixes in it by name, hidden ones left out."""
     if not entry.is_dir():
         return [entry]
     try:
@@ -158,7 +158,7 @@ def certificate_paths(entry: Path, suffixes: frozenset[str] = SUFFIXES) -> list[
     if not found:
         raise InputError(
             f"the directory `{entry}` holds no certificate file",
-            "files ending in .pem, .crt, .cer, .der or .p7b are read",
+            f"files ending in {', '.join(sorted(suffixes))} are read",
             slug="trust.empty-directory",
         )
     return found

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dicomtls_cli.errors import InputError
 from dicomtls_cli.pki.contents import KEYS, Contents, Item, Kind
-from dicomtls_cli.pki.keystore import Password, read_opened
+from dicomtls_cli.pki.keystore import Password, check_iterations, read_opened
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -127,14 +130,28 @@ def _without_blank_lines(pem: bytes) -> bytes:
     return pem if b":" in pem else b"\n".join(line for line in pem.splitlines() if line.strip()) + b"\n"
 
 
+def _encrypted_der(key: Item) -> bytes:
+    """Return what tells how an encrypted key is derived; of the old form (one round of MD5) bytes that say nothing."""
+    if key.der:
+        return key.der
+    body = b"\n".join(line.strip() for line in key.pem.splitlines()[1:-1])
+    if b":" in body:
+        body = body.partition(b"\n\n")[2]  # behind the headers, RFC 1421 4.4
+    with suppress(binascii.Error):
+        return base64.b64decode(b"".join(body.split()), validate=True)
+    return b""
+
+
 def open_key(key: Item, source: Path, passphrase: bytes | None) -> PrivateKeyTypes:
     """Parse the private `key` found in `source`; `passphrase` is for an encrypted one only.
 
     Raises `InputError` for a wrong passphrase, a damaged key and a kind of key TLS cannot use.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.exceptions import InternalError, UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
 
+    if passphrase is not None:
+        check_iterations(_encrypted_der(key), source)
     try:
         with warnings.catch_warnings():
             # Its deprecation notes are about old ciphers; here the question is only what the file holds.
@@ -148,7 +165,7 @@ def open_key(key: Item, source: Path, passphrase: bytes | None) -> PrivateKeyTyp
             "make an RSA or EC key: `dicomtls gencert NAME`",
             slug="key.unsupported",
         ) from None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, InternalError):  # the last for parameters that OpenSSL itself chokes on
         if key.kind is Kind.ENCRYPTED_KEY:
             raise wrong_passphrase(source) from None
         raise InputError(

@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 
 from dicomtls_cli.errors import AssociationLost, ConnectionFailed, DicomTlsError, ExitCode
 from dicomtls_cli.services.diagnose import Stage, diagnose
-from dicomtls_cli.services.peer import Peer, Requestor, Timeouts
-from dicomtls_cli.tls.context import client_context
+from dicomtls_cli.services.peer import Peer, Requestor
 from dicomtls_cli.tls.handshake import TlsFacts, handshake, messages
 from dicomtls_cli.tls.names import is_address
-from dicomtls_cli.tls.policy import PeerCheck, Role, TlsPolicy
+from dicomtls_cli.tls.policy import Role
 from dicomtls_cli.upperlayer.association import Association
 from dicomtls_cli.upperlayer.failures import AssociationRejected, ConnectionBroken
 from dicomtls_cli.upperlayer.header import NotDicom
@@ -120,11 +119,11 @@ def _expect_confirmation(accept: AssociateAccept, association: Association, peer
 
 def connect(peer: Peer, requestor: Requestor) -> tuple[socket.socket, TlsFacts | None]:
     """Connect to `peer` and make the TLS handshake, where there is to be one; raise DicomTlsError."""
-    sock = _connect_tcp(peer, requestor)
+    sock = connect_tcp(peer, requestor)
     if requestor.context is None:
         return sock, None
     try:
-        secured = _wrap(sock, requestor.context, peer.host)
+        secured = wrap(sock, requestor.context, peer.host)
     except (OSError, ValueError) as error:
         sock.close()
         raise diagnose(error, role=Role.REQUESTOR, stage=Stage.TLS, peer=str(peer)) from error
@@ -146,13 +145,15 @@ def connect(peer: Peer, requestor: Requestor) -> tuple[socket.socket, TlsFacts |
         raise
 
 
-def _wrap(sock: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+def wrap(sock: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+    """Return `sock`, connected to `host`, under TLS of `context`; the handshake is still to be made."""
     # The name is sent (SNI) where it is one; the identity check gets it in any case.
     name = host.partition("%")[0].rstrip(".")  # without the zone of an IPv6 address
     return context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
 
 
-def _connect_tcp(peer: Peer, requestor: Requestor) -> socket.socket:
+def connect_tcp(peer: Peer, requestor: Requestor) -> socket.socket:
+    """Return a TCP connection to `peer`; raise DicomTlsError."""
     deadline = time.monotonic() + requestor.timeouts.connect
     try:
         addresses = _resolve(peer, requestor.family, deadline)
@@ -266,7 +267,7 @@ def _speaks_tls(peer: Peer, requestor: Requestor) -> bool:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # nothing is sent: the question is what speaks there
     try:
-        sock = _connect_tcp(peer, _quick(requestor))
+        sock = connect_tcp(peer, _quick(requestor))
     except DicomTlsError:
         return False
     sock.settimeout(_PROBE_SECONDS)
@@ -285,26 +286,3 @@ def _speaks_tls(peer: Peer, requestor: Requestor) -> bool:
 def _quick(requestor: Requestor) -> Requestor:
     timeouts = requestor.timeouts._replace(connect=_PROBE_SECONDS, tls=_PROBE_SECONDS)
     return requestor._replace(timeouts=timeouts)
-
-
-def peer_certificate(peer: Peer, timeouts: Timeouts) -> bytes:
-    """Return the certificate (DER) that `peer` shows, whoever it is: nothing is verified, and nothing sent.
-
-    Also that of a peer which wants one of ours: its own comes first. Raises DicomTlsError.
-    """
-    policy = TlsPolicy(Role.REQUESTOR, peer_check=PeerCheck.IGNORE)
-    sock = _connect_tcp(peer, Requestor(timeouts=timeouts))
-    shown: bytes | None = None
-    try:
-        with _wrap(sock, client_context(policy), peer.host) as secured:
-            try:
-                shown = handshake(secured, time.monotonic() + timeouts.tls).certificate
-            except OSError:
-                shown = messages(secured).certificate
-                if shown is None:
-                    raise
-    except (OSError, ValueError) as error:
-        raise diagnose(error, role=Role.REQUESTOR, stage=Stage.TLS, peer=str(peer)) from error
-    finally:
-        sock.close()
-    return shown or b""

@@ -17,19 +17,26 @@ logger = logging.getLogger("dicomtls.tls")
 _ALERT, _HANDSHAKE = 21, 22
 _CERTIFICATE, _CERTIFICATE_REQUEST = 11, 13
 _MAX_CERTIFICATE = 1 << 20
+_MAX_CHAIN = 64  # certificates
 
 
 class HandshakeMessages:
     """What the messages of one handshake showed.
 
-    `certificate` is the peer's own (DER), also when it was refused; `certificate_requested` tells whether
-    the acceptor asked for one; `alert` is the description (RFC 8446 6) of the last alert the peer sent.
+    `certificates` are what the peer showed (DER), its own first, also when it was refused;
+    `certificate_requested` tells whether the acceptor asked for one; `alert` is the description (RFC 8446 6)
+    of the last alert the peer sent.
     """
 
     def __init__(self) -> None:
-        self.certificate: bytes | None = None
+        self.certificates: tuple[bytes, ...] = ()
         self.certificate_requested = False
         self.alert: int | None = None
+
+    @property
+    def certificate(self) -> bytes | None:
+        """The peer's own certificate (DER), None if it showed none."""
+        return self.certificates[0] if self.certificates else None
 
 
 class TlsFacts(NamedTuple):
@@ -130,17 +137,26 @@ def _note_message(
     if content_type == _HANDSHAKE and message_type == _CERTIFICATE_REQUEST:
         seen.certificate_requested = True
     elif direction == "read" and content_type == _HANDSHAKE and message_type == _CERTIFICATE:
-        seen.certificate = _first_certificate(data)
+        seen.certificates = _certificates(data)
     elif direction == "read" and content_type == _ALERT and len(data) == 2:
         seen.alert = data[1]
 
 
-def _first_certificate(message: bytes) -> bytes | None:
-    """Return the first certificate (DER) of a Certificate message (RFC 5246 7.4.2, RFC 8446 4.4.2)."""
+def _certificates(message: bytes) -> tuple[bytes, ...]:
+    """Return the whole certificates (DER) of a Certificate message (RFC 5246 7.4.2, RFC 8446 4.4.2)."""
     position = 4  # type and length of the message
-    if int.from_bytes(message[4:7], "big") != len(message) - 7:
+    tls13 = int.from_bytes(message[4:7], "big") != len(message) - 7
+    if tls13:
         position += 1 + sum(message[4:5])  # not the list's length: TLS 1.3 puts a request context first
     position += 3  # length of the list
-    length = int.from_bytes(message[position : position + 3], "big")
-    certificate = message[position + 3 : position + 3 + length]
-    return certificate if 0 < length <= _MAX_CERTIFICATE and len(certificate) == length else None
+    found: list[bytes] = []
+    while len(found) < _MAX_CHAIN:
+        length = int.from_bytes(message[position : position + 3], "big")
+        certificate = message[position + 3 : position + 3 + length]
+        if not 0 < length <= _MAX_CERTIFICATE or len(certificate) != length:
+            break
+        found.append(certificate)
+        position += 3 + length
+        if tls13:
+            position += 2 + int.from_bytes(message[position : position + 2], "big")  # its extensions
+    return tuple(found)

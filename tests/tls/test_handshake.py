@@ -70,6 +70,7 @@ def test_the_first_certificate_of_a_chain_is_the_peers_own(
         _, us = connect(plain_context(Role.REQUESTOR, pair, version), _ours(role, zoo))
     assert us.error is not None
     assert messages(us.tls).certificate == zoo["deep"].der
+    assert messages(us.tls).certificates == tuple(one.der for one in zoo.all("deep intermediate ca"))
 
 
 @VERSIONS
@@ -112,8 +113,9 @@ def test_without_the_callback_the_rest_still_works(zoo: Zoo, monkeypatch: pytest
 
 @given(st.binary(max_size=40))
 def test_no_message_can_confuse_it(data: bytes) -> None:
-    found = module._first_certificate(data)
-    assert found is None or (found and found in data)
+    for found in module._certificates(data):
+        assert found
+        assert found in data
 
 
 # ---------------------------------------------------------------------- sockets
