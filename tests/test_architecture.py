@@ -183,7 +183,7 @@ def test_modules_are_imported_by_name() -> None:
 CONTEXT_MAKERS = {
     "tls.context": "the factory",
     "tls.handshake": "what a connection is left with once its handshake is done",
-    "services.connect": "the probe whether a peer speaks TLS at all; nothing is sent through it",
+    "services.probe": "the probe whether a peer speaks TLS at all; nothing is sent through it",
     "pki.load": "a parser of certificates; nothing is connected",
     "pki.acceptance": "a judge of files; nothing is connected",
 }
@@ -289,13 +289,17 @@ print(json.dumps({"code": code, "modules": sorted(sys.modules)}), file=sys.stder
 
 def _loaded_by(*words: object) -> set[str]:
     """Run a command line as a process of its own, successfully; return the top packages it has loaded."""
+    return {module.partition(".")[0] for module in _modules_loaded_by(*words)}
+
+
+def _modules_loaded_by(*words: object) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", _LISTING, json.dumps([str(word) for word in words])],
         env=cli.environment(), capture_output=True, text=True, timeout=cli.LIMIT, check=True,
     )  # fmt: skip
     told = json.loads(done.stderr.splitlines()[-1])
     assert told["code"] == 0, done.stderr
-    return {module.partition(".")[0] for module in told["modules"]}
+    return set(told["modules"])
 
 
 @pytest.mark.parametrize("words", [["--help"], ["echoscu", "--help"], ["storescp", "--help"]])
@@ -310,6 +314,13 @@ def test_a_successful_echo_loads_nothing_heavy(scp: cli.Receiver, pki: Pki) -> N
     assert "ssl" in loaded
     assert not loaded & HEAVY
     assert "opened" in [event["event"] for event in scp.events()]
+
+
+def test_what_explains_failures_is_loaded_after_one(scp: cli.Receiver, pki: Pki) -> None:
+    loaded = _modules_loaded_by("echoscu", "localhost", scp.port, *pki.scu_options)
+    assert "dicomtls_cli.services.connect" in loaded
+    for name in ("causes", "diagnose", "probe", "suites"):
+        assert f"dicomtls_cli.services.{name}" not in loaded
 
 
 def test_a_successful_store_loads_nothing_heavy(scp: cli.Receiver, pki: Pki, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from dicomtls_cli.services.server import StorageServer
 if TYPE_CHECKING:
     from dicomtls_cli.services.hooks import HookOptions, Hooks
     from dicomtls_cli.services.metrics import Metrics
+    from dicomtls_cli.services.refusals import Refusals
 
 logger = logging.getLogger("dicomtls.association")
 
@@ -26,7 +27,12 @@ class Listeners:
     """Everybody who is told of events, and what they do before and after the server runs."""
 
     def __init__(
-        self, terminal: Terminal, hooks: HookOptions | None, metrics: int | None, exit_after: int | None
+        self,
+        terminal: Terminal,
+        hooks: HookOptions | None,
+        metrics: int | None,
+        exit_after: int | None,
+        refusals: Refusals | None = None,
     ) -> None:
         self._terminal = terminal
         self._reporter = _Reporter(terminal)
@@ -40,6 +46,7 @@ class Listeners:
             from dicomtls_cli.services.metrics import Metrics
 
             self._metrics = Metrics(metrics)
+        self._refusals = refusals
         self._left = exit_after
         self._lock = threading.Lock()
         self._stop: Callable[[], None] = lambda: None
@@ -62,6 +69,8 @@ class Listeners:
 
     def __call__(self, event: Event) -> None:
         """Tell everybody of `event`."""
+        if self._refusals is not None and isinstance(event, Refused):
+            event = self._refusals.advise(event)
         self._reporter(event)
         if self._metrics is not None:
             self._metrics(event)

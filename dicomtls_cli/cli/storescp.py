@@ -34,6 +34,7 @@ from dicomtls_cli.services.admission import Admission
 from dicomtls_cli.services.lifetime import Lifetime
 from dicomtls_cli.services.limits import raise_file_limit
 from dicomtls_cli.services.peer import TlsOptions
+from dicomtls_cli.services.refusals import Refusals
 from dicomtls_cli.services.server import ServerOptions, StorageServer
 from dicomtls_cli.services.systemd import inherited_sockets
 from dicomtls_cli.tls.policy import PeerCheck, Role
@@ -86,6 +87,12 @@ _LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
     help="Which certificate may call itself what (TOML, docs/service.md); who is not in it is rejected.",
 )
 @click.option(
+    "--refused-dir",
+    type=FILE,
+    metavar="DIR",
+    help="Keep certificates that were not trusted in this folder, 100 at most, for whoever knows them.",
+)
+@click.option(
     "--grace",
     type=SECONDS,
     default=10.0,
@@ -119,6 +126,7 @@ def storescp(
     aet_only: bool,
     allow: tuple[str, ...],
     ae_map: Path | None,
+    refused_dir: Path | None,
     grace: float,
     exit_after: int | None,
     metrics: int | None,
@@ -148,6 +156,7 @@ def storescp(
             "give one of them",
             slug="usage.contradiction",
         )
+    refusals = _refusals(tls, refused_dir)
     place = _Place(port_word, port, bind, link.aet)
     own_aet = place.aet or "DICOMTLS"
     called = own_aet if aet_only or place.binds_aet else None
@@ -171,7 +180,7 @@ def storescp(
         faults=faults,
     )
     raise_file_limit(options.files)
-    listeners = Listeners(terminal, hooks, metrics, exit_after)
+    listeners = Listeners(terminal, hooks, metrics, exit_after, refusals)
     server = StorageServer(options, listeners)
     server.start()
     listeners.start(server)
@@ -190,6 +199,20 @@ def storescp(
         server.run()
         listeners.finish(is_over=lambda: lifetime.exit_code != 0)
     return lifetime.exit_code
+
+
+def _refusals(tls: TlsOptions | None, folder: Path | None) -> Refusals | None:
+    """Return what is said of refused certificates; None where nobody's is looked at."""
+    if tls is not None and tls.peer_check is not PeerCheck.IGNORE:
+        return Refusals(folder, [Path(path) for path in tls.trust])
+    if folder is not None:
+        without = "--no-tls" if tls is None else "--peer-cert ignore"
+        raise UsageError(
+            f"`--refused-dir` keeps refused certificates, and with `{without}` none is looked at",
+            f"drop `{without}`, or `--refused-dir`",
+            slug="usage.contradiction",
+        )
+    return None
 
 
 class _Place:

@@ -147,6 +147,12 @@ def subject_of(der: bytes) -> str:
     return printable(name.rfc4514_string(), 200) or "(no subject)"
 
 
+def issuer_of(der: bytes) -> str:
+    """Return who signed a certificate (DER), as `subject_of` writes it; "" if it did so itself, or is unreadable."""
+    subject, issuer = _name_in(der), _name_in(der, issuer=True)
+    return "" if issuer is None or issuer == subject else printable(issuer.rfc4514_string(), 200)
+
+
 DistinguishedName = tuple[frozenset[tuple[str, str | bytes]], ...]
 """A subject to compare: its relative names from the root on, each a set of (OID, value)."""
 
@@ -186,12 +192,13 @@ def _comparable(name: Name) -> DistinguishedName:
     return tuple(frozenset((one.oid.dotted_string, one.value) for one in part) for part in name.rdns)
 
 
-def _name_in(der: bytes) -> Name | None:
+def _name_in(der: bytes, *, issuer: bool = False) -> Name | None:
     from cryptography import x509
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is odd about it is not the question
-            return x509.load_der_x509_certificate(der).subject
+            certificate = x509.load_der_x509_certificate(der)
+            return certificate.issuer if issuer else certificate.subject
     except (ValueError, x509.InvalidVersion):
         return None

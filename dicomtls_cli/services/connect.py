@@ -10,8 +10,7 @@ import threading
 import time
 from typing import Any, NamedTuple
 
-from dicomtls_cli.errors import AssociationLost, ConnectionFailed, DicomTlsError, ExitCode
-from dicomtls_cli.services.diagnose import Stage, diagnose
+from dicomtls_cli.errors import AssociationLost, DicomTlsError, ExitCode
 from dicomtls_cli.services.peer import Peer, Requestor
 from dicomtls_cli.tls.handshake import TlsFacts, handshake, messages
 from dicomtls_cli.tls.names import is_address
@@ -35,7 +34,6 @@ from dicomtls_cli.upperlayer.pdu import (
 
 logger = logging.getLogger("dicomtls.association")
 
-_PROBE_SECONDS = 2.0
 _NO_REASON = {(1, 1), (2, 1)}  # how a user is refused: PS3.8 9.3.4 has no reason that says so
 
 
@@ -86,9 +84,11 @@ def associate(
     except AssociationRejected as error:
         raise _rejection(error, peer, requestor) from error
     except (ConnectionBroken, NotDicom) as error:
-        raise _why_refused(error, peer, requestor, facts) from error
+        from dicomtls_cli.services.probe import explain_broken
+
+        raise explain_broken(error, peer, requestor, facts) from error
     except AssociationLost as error:
-        raise diagnose(error, role=Role.REQUESTOR, stage=Stage.ASSOCIATION, peer=str(peer)) from error
+        raise _diagnosed(error, "association", peer) from error
     except BaseException:
         association.close()
         raise
@@ -122,27 +122,24 @@ def connect(peer: Peer, requestor: Requestor) -> tuple[socket.socket, TlsFacts |
     sock = connect_tcp(peer, requestor)
     if requestor.context is None:
         return sock, None
+    secured: ssl.SSLSocket | None = None
     try:
         secured = wrap(sock, requestor.context, peer.host)
-    except (OSError, ValueError) as error:
-        sock.close()
-        raise diagnose(error, role=Role.REQUESTOR, stage=Stage.TLS, peer=str(peer)) from error
-    try:
         return secured, handshake(secured, time.monotonic() + requestor.timeouts.tls)
-    except OSError as error:
-        requested = messages(secured).certificate_requested
-        secured.close()
-        raise diagnose(
-            error,
-            role=Role.REQUESTOR,
-            stage=Stage.TLS,
-            peer=str(peer),
-            requested_certificate=requested,
-            showed_certificate=requestor.shows_certificate,
-        ) from error
+    except (OSError, ValueError) as error:
+        (secured or sock).close()
+        from dicomtls_cli.services.probe import explain_handshake
+
+        raise explain_handshake(error, messages(secured) if secured else None, peer, requestor) from error
     except BaseException:
-        secured.close()
+        (secured or sock).close()
         raise
+
+
+def _diagnosed(error: BaseException, stage: str, peer: Peer) -> DicomTlsError:
+    from dicomtls_cli.services.diagnose import Stage, diagnose  # of no use where all goes well
+
+    return diagnose(error, role=Role.REQUESTOR, stage=Stage(stage), peer=str(peer))
 
 
 def wrap(sock: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
@@ -153,12 +150,12 @@ def wrap(sock: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSock
 
 
 def connect_tcp(peer: Peer, requestor: Requestor) -> socket.socket:
-    """Return a TCP connection to `peer`; raise DicomTlsError."""
+    """Return a TCP connection to `peer`, by whichever of its addresses; raise DicomTlsError."""
     deadline = time.monotonic() + requestor.timeouts.connect
     try:
         addresses = _resolve(peer, requestor.family, deadline)
     except (OSError, UnicodeError) as error:
-        raise diagnose(error, role=Role.REQUESTOR, stage=Stage.RESOLVE, peer=str(peer)) from error
+        raise _diagnosed(error, "resolve", peer) from error
     failure: OSError = OSError(errno.EADDRNOTAVAIL, "no address")
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
         # What time there is left is shared by the addresses that are left: one dead address is not the end.
@@ -175,7 +172,7 @@ def connect_tcp(peer: Peer, requestor: Requestor) -> socket.socket:
         except OSError as error:
             sock.close()
             failure = error
-    raise diagnose(failure, role=Role.REQUESTOR, stage=Stage.CONNECT, peer=str(peer)) from failure
+    raise _diagnosed(failure, "connect", peer) from failure
 
 
 def _resolve(peer: Peer, family: socket.AddressFamily, deadline: float) -> list[Any]:
@@ -203,86 +200,10 @@ def _resolve(peer: Peer, family: socket.AddressFamily, deadline: float) -> list[
 
 
 def _rejection(error: AssociationRejected, peer: Peer, requestor: Requestor) -> DicomTlsError:
-    hints = {
-        7: f"the peer does not know the called AE title `{peer.called_aet}`; give its own with `--aec`",
-        3: f"the peer does not know the calling AE title `{requestor.calling_aet}`; give one it knows "
-        "with `--aet`, or add it there",
-    }
-    by_user = error.reject.source == 1
-    otherwise = "see the peer's log for the reason" if by_user else "try again later, with fewer associations"
-    hint = hints.get(error.reject.reason, otherwise) if by_user else otherwise
-    if requestor.user is not None and (error.reject.source, error.reject.reason) in _NO_REASON:
+    from dicomtls_cli.services.causes import rejection_hint
+
+    why = (error.reject.source, error.reject.reason)
+    hint = rejection_hint(*why, called=peer.called_aet, calling=requestor.calling_aet)
+    if requestor.user is not None and why in _NO_REASON:
         hint = "it may not take this user or the passcode: check `--user`, and see its log"
     return AssociationLost(f"`{peer}`: {error.message}", hint, slug=error.slug, exit_code=ExitCode.REJECTED)
-
-
-def _why_refused(
-    error: ConnectionBroken | NotDicom, peer: Peer, requestor: Requestor, facts: TlsFacts | None
-) -> DicomTlsError:
-    """Say why the peer broke off where its A-ASSOCIATE-AC was due, asking it once more where it did not say.
-
-    Under TLS 1.3 a refused certificate shows only now, and its alert is lost when the peer resets first:
-    a second connection that reads before it writes gets it. A peer that hangs up on plain DICOM may want TLS.
-    """
-    cause: BaseException = error
-    if isinstance(error, ConnectionBroken) and not isinstance(error.error, ssl.SSLError):
-        if requestor.context is not None:
-            cause = _alert_of(peer, requestor) or error
-        elif _speaks_tls(peer, requestor):
-            return ConnectionFailed(
-                f"no plain DICOM with `{peer}`: it speaks TLS on this port",
-                "drop `--no-tls`",
-                slug="association.peer-speaks-tls",
-                exit_code=ExitCode.NO_COMMON_TLS,
-            )
-    return diagnose(
-        cause,
-        role=Role.REQUESTOR,
-        stage=Stage.ASSOCIATION,
-        peer=str(peer),
-        requested_certificate=facts is not None and facts.certificate_requested,
-        showed_certificate=requestor.shows_certificate,
-    )
-
-
-def _alert_of(peer: Peer, requestor: Requestor) -> ssl.SSLError | None:
-    try:
-        sock, _ = connect(peer, _quick(requestor))
-    except DicomTlsError:
-        return None
-    with sock:
-        sock.settimeout(_PROBE_SECONDS)
-        try:
-            sock.recv(1)
-        except ssl.SSLError as alert:
-            return alert
-        except OSError:
-            return None
-    return None
-
-
-def _speaks_tls(peer: Peer, requestor: Requestor) -> bool:
-    """Tell whether the peer answers a TLS ClientHello with TLS, were it to refuse it by an alert."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # nothing is sent: the question is what speaks there
-    try:
-        sock = connect_tcp(peer, _quick(requestor))
-    except DicomTlsError:
-        return False
-    sock.settimeout(_PROBE_SECONDS)
-    try:
-        with context.wrap_socket(sock, do_handshake_on_connect=False) as secured:
-            secured.do_handshake()
-            return True
-    except ssl.SSLError as error:
-        return "ALERT" in (error.reason or "")
-    except OSError:
-        return False
-    finally:
-        sock.close()
-
-
-def _quick(requestor: Requestor) -> Requestor:
-    timeouts = requestor.timeouts._replace(connect=_PROBE_SECONDS, tls=_PROBE_SECONDS)
-    return requestor._replace(timeouts=timeouts)

@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dicomtls_cli.errors import AssociationLost, DicomTlsError, ExitCode
+from dicomtls_cli.errors import AssociationLost, DicomTlsError
 from dicomtls_cli.services.access import AccessRules, Rejection, judge, rejected
 from dicomtls_cli.services.arrivals import Arrival
-from dicomtls_cli.services.diagnose import Stage, diagnose
+from dicomtls_cli.services.causes import NO_COMMON
+from dicomtls_cli.services.diagnose import ClosedAtOnce, Stage, diagnose, failed, plain_peer
 from dicomtls_cli.services.events import Client, Closed, Event, Opened, Received, Refused
 from dicomtls_cli.services.faults import Faults
 from dicomtls_cli.services.peer import Timeouts
@@ -130,12 +131,12 @@ class Connection:
     def _secure(self) -> socket.socket:
         """Return the socket to talk DICOM on: the TLS handshake, where there is to be one, was made."""
         terms = self._terms
-        if terms.context is None:
-            return self._sock
         deadline = self.begun + terms.timeouts.tls
         start = first_byte(self._sock, deadline)
         if not start:
-            raise ConnectionAbortedError(errno.ECONNABORTED, "it connected and closed at once")
+            raise ClosedAtOnce
+        if terms.context is None:
+            return self._sock
         if start[0] != 0x16:  # a TLS handshake record, RFC 8446 5.1
             raise _NotTls(start)
         sock = terms.context.wrap_socket(self._sock, server_side=True)
@@ -155,10 +156,23 @@ class Connection:
         elif isinstance(error, _NotTls):
             found = error.told(address)
         else:
-            found = diagnose(error, role=Role.ACCEPTOR, stage=Stage.TLS, peer=address)
+            found = self._explain_handshake(error)
         # First the log, then the linger: the peer may take its time to leave.
         self._terms.tell(Refused(self.client, found))
         lingering_close(self._sock)
+
+    def _explain_handshake(self, error: OSError) -> DicomTlsError:
+        found = diagnose(error, role=Role.ACCEPTOR, stage=Stage.TLS, peer=self.client.address)
+        context = self._terms.context
+        if found.slug != NO_COMMON.slug or context is None or not isinstance(self._sock, ssl.SSLSocket):
+            return found
+        from dicomtls_cli.services.suites import explain_offer  # what hardly anybody needs
+        from dicomtls_cli.tls.hello import read_offer
+
+        offer = read_offer(messages(self._sock).client_hello)
+        if offer is None:
+            return found
+        return failed(explain_offer(offer, context), self.client.address)
 
     def _answer(self, association: Association, request: AssociateRequest) -> bool:
         """Accept or reject `request`; tell which it was."""
@@ -214,16 +228,4 @@ class _NotTls(OSError):
         self._start = start
 
     def told(self, address: str) -> DicomTlsError:
-        what, hint = "something that is not TLS", "point TLS clients at this port"
-        if self._start[0] == 0x01:
-            what, hint = "plain DICOM", "turn TLS on in the peer, or serve it with `--no-tls`"
-        elif self._start.startswith((b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI")):
-            what = "HTTP"
-        elif self._start.startswith(b"SSH-"):
-            what = "SSH"
-        return AssociationLost(
-            f"refused `{address}`: it speaks {what}, not TLS",
-            hint,
-            slug="tls.peer-plain",
-            exit_code=ExitCode.NO_COMMON_TLS,
-        )
+        return failed(plain_peer(self._start, Role.ACCEPTOR), address)

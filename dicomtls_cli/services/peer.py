@@ -78,7 +78,7 @@ class Requestor(NamedTuple):
 
     `context` None means plain DICOM. `maximum_length` is the greatest P-DATA PDU we take, `send_limit` the
     greatest we send, in bytes. `family` is AF_INET, AF_INET6 or AF_UNSPEC. `user` is who we say the user is
-    (`upperlayer.negotiation.user_identity` makes one).
+    (`upperlayer.negotiation.user_identity` makes one). `certificate_file` is what the hints call our certificate.
     """
 
     calling_aet: str = "DICOMTLS"
@@ -89,6 +89,7 @@ class Requestor(NamedTuple):
     family: socket.AddressFamily = socket.AF_UNSPEC
     shows_certificate: bool = False
     user: UserIdentity | None = None
+    certificate_file: str = ""
 
 
 class Target(NamedTuple):

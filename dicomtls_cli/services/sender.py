@@ -24,7 +24,6 @@ from dicomtls_cli.dimse.status import StatusClass, classify, words
 from dicomtls_cli.errors import AssociationLost, DicomTlsError, ExitCode
 from dicomtls_cli.services.agenda import Agenda, Kind, kind_of
 from dicomtls_cli.services.connect import associate
-from dicomtls_cli.services.diagnose import Stage, diagnose
 from dicomtls_cli.services.echo import expect_response
 from dicomtls_cli.services.modality import modality
 from dicomtls_cli.services.outcome import Outcome, no_context, not_sent, unreadable
@@ -254,6 +253,8 @@ class Sender:
 
     def _lose(self, error: AssociationLost, *more: Instance) -> None:
         """Decide on what the lost association left without an answer: again, or not at all."""
+        from dicomtls_cli.services.diagnose import Stage, diagnose
+
         cause = diagnose(error, role=Role.REQUESTOR, stage=Stage.DIMSE, peer=str(self._peer))
         unanswered = [*(sent.instance for sent in self._outstanding.values()), *more]
         self._outstanding.clear()

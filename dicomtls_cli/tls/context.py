@@ -223,7 +223,7 @@ def _identify(connection: _Identifying) -> str:
             raise IdentityError(
                 "tls.pin-mismatch",
                 f"the peer showed another certificate than the pinned one: {shown}",
-                "if its certificate was renewed on purpose, pin the new one",
+                f"if its certificate was renewed on purpose, pin the new one: `--pin {digest.hex()}`",
             )
         return "pin"
     if policy.identity is Identity.NONE:
@@ -239,18 +239,19 @@ def _identify(connection: _Identifying) -> str:
             "signed it is meant to be a CA, say so with `--trust-ca FILE`",
         )
     if policy.role is Role.REQUESTOR:
-        _check_name(connection.server_hostname, certificate, shown)
+        _check_name(connection.server_hostname, certificate, digest)
         return "name"
     return "ca"
 
 
-def _check_name(host: str | None, certificate: Mapping[str, Any], shown: str) -> None:
+def _check_name(host: str | None, certificate: Mapping[str, Any], digest: bytes) -> None:
     if host is None or not host_matches(host, certificate):
         names = ", ".join(named_hosts(certificate)) or "no host"
         raise IdentityError(
             "tls.name-mismatch",
-            f"the peer's certificate is made out to {names}, not to `{host or '(no host name given)'}`: {shown}",
-            "dial one of its names, or name this very certificate with `--trust FILE` or `--pin`",
+            f"the peer's certificate is made out to {names}, not to `{host or '(no host name given)'}`: "
+            f"{subject_text(certificate)} (SHA-256 {digest.hex()})",
+            f"dial one of its names, or, if it is the right one all the same, `--pin {digest.hex()}`",
         )
 
 

@@ -15,7 +15,8 @@ logger = logging.getLogger("dicomtls.tls")
 
 # RFC 8446 B.2, B.3, the few numbers that are looked for in the messages of a handshake.
 _ALERT, _HANDSHAKE = 21, 22
-_CERTIFICATE, _CERTIFICATE_REQUEST = 11, 13
+_CLIENT_HELLO, _CERTIFICATE, _CERTIFICATE_REQUEST = 1, 11, 13
+_RECORD_HEADER = 0x100  # OpenSSL's own number, for the five bytes before a record
 _MAX_CERTIFICATE = 1 << 20
 _MAX_CHAIN = 64  # certificates
 
@@ -25,10 +26,13 @@ class HandshakeMessages:
 
     `certificates` are what the peer showed (DER), its own first, also when it was refused;
     `certificate_requested` tells whether the acceptor asked for one; `alert` is the description (RFC 8446 6)
-    of the last alert the peer sent.
+    of the last alert the peer sent. `start` are the first bytes that came, at most five, whatever protocol they
+    are of; `client_hello` is the requestor's first message as the acceptor read it.
     """
 
     def __init__(self) -> None:
+        self.start = b""
+        self.client_hello = b""
         self.certificates: tuple[bytes, ...] = ()
         self.certificate_requested = False
         self.alert: int | None = None
@@ -92,6 +96,7 @@ def handshake(sock: ssl.SSLSocket, deadline: float) -> TlsFacts:
     sock.do_handshake()
     seconds = time.monotonic() - begun
     seen = messages(sock)
+    seen.client_hello = b""  # agreed on by now, and of any length
     known = sock.getpeercert()  # empty where it was not verified
     facts = TlsFacts(
         version=sock.version() or "",
@@ -136,6 +141,10 @@ def _note_message(
     seen = messages(connection)
     if content_type == _HANDSHAKE and message_type == _CERTIFICATE_REQUEST:
         seen.certificate_requested = True
+    elif direction == "read" and content_type == _RECORD_HEADER:
+        seen.start = seen.start or bytes(data[:5])
+    elif direction == "read" and content_type == _HANDSHAKE and message_type == _CLIENT_HELLO:
+        seen.client_hello = seen.client_hello or bytes(data)
     elif direction == "read" and content_type == _HANDSHAKE and message_type == _CERTIFICATE:
         seen.certificates = _certificates(data)
     elif direction == "read" and content_type == _ALERT and len(data) == 2:

@@ -40,6 +40,7 @@ from tests.support.discs import dicomdir
 from tests.support.images import FOLDER, data_set, sop_instance
 from tests.support.peers import OurStorescp, our_storescp
 from tests.support.pki import make_identity, write_bundle
+from tests.support.told import documented
 
 SHORT = ["--connect-timeout", "500ms", "-ts", "300ms", "-ta", "300ms", "-td", "300ms"]
 DRIP = 0.05  # seconds between two bytes of a dripping peer: far below every time-out, as a byte a second is
@@ -84,6 +85,9 @@ def refuses(words: Words, slug: str, exit_code: int, *mentioned: object, run: Ru
     assert record.records == [
         {"ok": False, "error": {"code": slug, "exit": exit_code, "message": message, "hint": hint}}
     ]
+    assert documented(slug).fullmatch(message), (
+        f"{message!r} is not what docs/troubleshooting.md says: {slug}"
+    )
     assert snapshot(Path.cwd()) == before
 
 
@@ -666,7 +670,7 @@ BAD_CLIENTS: list[tuple[str, Callable[[socket.socket], None], str, int]] = [
     ("HTTP", lambda sock: sock.sendall(b"GET / HTTP/1.1\r\n\r\n"), "tls.peer-plain", 13),
     ("SSH", lambda sock: sock.sendall(b"SSH-2.0-x\r\n"), "tls.peer-plain", 13),
     ("cut ClientHello", lambda sock: sock.sendall(CLIENT_HELLO), "tls.peer-silent", 10),
-    ("health check", lambda sock: sock.shutdown(socket.SHUT_WR), "tls.peer-hung-up", 13),
+    ("health check", lambda sock: sock.shutdown(socket.SHUT_WR), "peer.closed-at-once", 10),
 ]
 
 

@@ -244,7 +244,7 @@ def echoes_once_both_are_in(server: StorageServer) -> bool:
         (encode(request()), "plain DICOM"),
         (b"GET / HTTP/1.1\r\n\r\n", "HTTP"),
         (b"SSH-2.0-x\r\n", "SSH"),
-        (b"hello", "something that is not TLS"),
+        (b"hello", "it sends `hello`, which begins no TLS handshake"),
     ],
 )
 def test_a_tls_server_names_what_is_not_tls(said, words, pki) -> None:
@@ -264,7 +264,7 @@ def test_a_tls_server_takes_a_health_check_for_one(pki) -> None:
     events = Events()
     with serving(None, events, context=context) as server:
         Client(server.port).close()
-        assert events.wait_for(Refused).error.slug == "tls.peer-hung-up"
+        assert events.wait_for(Refused).error.slug == "peer.closed-at-once"
 
 
 def test_a_plain_server_names_tls(pki) -> None:

@@ -52,20 +52,28 @@ def make_identity(
     valid: tuple[int, int] = (-1, 30),
     ec_key: bool = True,
     key_size: int = 2048,
+    unit: str = "",
 ) -> Identity:
-    """Make a certificate in `folder`: self-signed, or signed by `issuer`; `valid` is from and to in days."""
+    """Make a certificate in `folder`: self-signed, or signed by `issuer`; `valid` is from and to in days.
+
+    `unit`, of any length, is a further part of the subject, and with it the issuer is somebody else.
+    """
     import ipaddress
 
     folder.mkdir(parents=True, exist_ok=True)
     key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
     key = ec.generate_private_key(ec.SECP256R1()) if ec_key else rsa.generate_private_key(65537, key_size)
     own_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
+    issuer_name = issuer.certificate.subject if issuer else own_name
+    if unit:
+        extra = x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit, _validate=False)
+        own_name = x509.Name([*own_name, extra])
     now = datetime.datetime.now(datetime.UTC)
     signer = issuer.private_key if issuer else key
     builder = (
         x509.CertificateBuilder()
         .subject_name(own_name)
-        .issuer_name(issuer.certificate.subject if issuer else own_name)
+        .issuer_name(issuer_name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now + valid[0] * DAY)
