@@ -20,6 +20,7 @@ _COMMANDS = {
     "echoscu": (_HERE + "echoscu:echoscu", "Verify peers: C-ECHO over TLS."),
     "storescu": (_HERE + "storescu:storescu", "Send DICOM files and folders: C-STORE over TLS."),
     "storescp": (_HERE + "storescp:storescp", "Receive: a C-STORE and C-ECHO SCP over TLS."),
+    "doctor": (_HERE + "doctor:doctor", "Say how a peer speaks TLS and DICOM, and what is wrong."),
     "demo": (_HERE + "demo:demo", "See all of it work on this machine, without a peer or a file."),
 }
 

@@ -57,6 +57,20 @@ def associate(
     `window` above 1 asks for that many outstanding operations (PS3.7 D.3.3.3). Raises DicomTlsError with the
     cause, whatever the stage.
     """
+    sock, facts = connect(peer, requestor)
+    return negotiate(sock, facts, peer, contexts, requestor, window=window)
+
+
+def negotiate(
+    sock: socket.socket,
+    facts: TlsFacts | None,
+    peer: Peer,
+    contexts: tuple[PresentationContext, ...],
+    requestor: Requestor,
+    *,
+    window: int = 1,
+) -> Established:
+    """Open an association on `sock`, what `connect` returned with `facts`; the rest is as for `associate`."""
     information = (
         MaximumLength(requestor.maximum_length),
         ImplementationClassUID(IMPLEMENTATION_CLASS_UID),
@@ -65,7 +79,6 @@ def associate(
         *(() if requestor.user is None else (requestor.user,)),
     )
     request = AssociateRequest(peer.called_aet, requestor.calling_aet, contexts, information)
-    sock, facts = connect(peer, requestor)
     association = Association(
         sock,
         acse_timeout=requestor.timeouts.acse,
@@ -145,7 +158,7 @@ def _wrap(sock: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSoc
 def _connect_tcp(peer: Peer, requestor: Requestor) -> socket.socket:
     deadline = time.monotonic() + requestor.timeouts.connect
     try:
-        addresses = _resolve(peer, requestor.family, deadline)
+        addresses = resolve(peer, requestor.family, deadline)
     except (OSError, UnicodeError) as error:
         raise diagnose(error, role=Role.REQUESTOR, stage=Stage.RESOLVE, peer=str(peer)) from error
     failure: OSError = OSError(errno.EADDRNOTAVAIL, "no address")
@@ -167,8 +180,11 @@ def _connect_tcp(peer: Peer, requestor: Requestor) -> socket.socket:
     raise diagnose(failure, role=Role.REQUESTOR, stage=Stage.CONNECT, peer=str(peer)) from failure
 
 
-def _resolve(peer: Peer, family: socket.AddressFamily, deadline: float) -> list[Any]:
-    """Return `getaddrinfo` entries, asked for in a thread of its own: it knows no deadline."""
+def resolve(peer: Peer, family: socket.AddressFamily, deadline: float) -> list[Any]:
+    """Return `getaddrinfo` entries for `peer` before `deadline` (`time.monotonic()` seconds).
+
+    They are asked for in a thread of its own: it knows no deadline. Raises OSError or UnicodeError.
+    """
     outcome: list[Any] = []
 
     def look_up() -> None:

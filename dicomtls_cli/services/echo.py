@@ -11,7 +11,6 @@ from dicomtls_cli.dimse.command import Command, decode, echo_request, encode
 from dicomtls_cli.dimse.status import StatusClass, classify, words
 from dicomtls_cli.errors import AssociationLost, DicomTlsError, ExitCode, ProtocolError
 from dicomtls_cli.services.connect import associate
-from dicomtls_cli.services.diagnose import Stage, diagnose
 from dicomtls_cli.services.peer import Peer, Requestor
 from dicomtls_cli.tls.handshake import TlsFacts
 from dicomtls_cli.tls.policy import Role
@@ -21,7 +20,7 @@ from dicomtls_cli.upperlayer.registry import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICA
 
 logger = logging.getLogger("dicomtls.association")
 
-_CONTEXTS = propose([(VERIFICATION, (IMPLICIT_VR_LITTLE_ENDIAN,))])
+VERIFICATION_CONTEXTS = propose([(VERIFICATION, (IMPLICIT_VR_LITTLE_ENDIAN,))])
 
 
 class EchoResult(NamedTuple):
@@ -43,22 +42,34 @@ def echo(peer: Peer, requestor: Requestor) -> EchoResult:
     Raises DicomTlsError with the cause where the peer does not answer with success.
     """
     begun = time.monotonic()
-    association, _, accept, facts = associate(peer, _CONTEXTS, requestor)
+    established = associate(peer, VERIFICATION_CONTEXTS, requestor)
+    seconds = verify(established.association, peer)
+    accept = established.accept
+    implementation = accept.implementation_version or accept.implementation_class_uid
+    return EchoResult(peer, established.tls, implementation, seconds, time.monotonic() - begun)
+
+
+def verify(association: Association, peer: Peer) -> float:
+    """Make one C-ECHO on an open `association` with `peer`, release and close it; return the seconds of the C-ECHO.
+
+    Raises DicomTlsError with the cause where the peer does not answer with success.
+    """
     try:
         if not association.contexts:
-            raise _no_context(association)
-        seconds = _exchange(association)
+            raise _no_context(association, peer)
+        seconds = _exchange(association, peer)
         logger.info("Releasing Association")
         association.release()
+        return seconds
     except AssociationLost as error:
+        from dicomtls_cli.services.diagnose import Stage, diagnose
+
         raise diagnose(error, role=Role.REQUESTOR, stage=Stage.DIMSE, peer=str(peer)) from error
     finally:
         association.close()
-    implementation = accept.implementation_version or accept.implementation_class_uid
-    return EchoResult(peer, facts, implementation, seconds, time.monotonic() - begun)
 
 
-def _exchange(association: Association) -> float:
+def _exchange(association: Association, peer: Peer) -> float:
     (context_id,) = association.contexts
     sent = time.monotonic()
     logger.info("Sending Echo Request (MsgID 1)")
@@ -69,7 +80,7 @@ def _exchange(association: Association) -> float:
     if classify(response.status) not in (StatusClass.SUCCESS, StatusClass.WARNING):
         association.release()
         raise DicomTlsError(
-            f"the peer answered the C-ECHO with {words(response.status, response.error_comment)}",
+            f"`{peer}`: the peer answered the C-ECHO with {words(response.status, response.error_comment)}",
             "see the peer's log for the reason",
             slug="dimse.failure-status",
             exit_code=ExitCode.STATUS,
@@ -106,10 +117,10 @@ def expect_response(
     return response
 
 
-def _no_context(association: Association) -> DicomTlsError:
+def _no_context(association: Association, peer: Peer) -> DicomTlsError:
     association.abort()
     return DicomTlsError(
-        "the peer accepted the association but not Verification (C-ECHO)",
+        f"`{peer}`: the peer accepted the association but not Verification (C-ECHO)",
         "it may be a peer that only stores; `dicomtls storescu` can still work",
         slug="association.no-context",
         exit_code=ExitCode.NO_CONTEXT,
