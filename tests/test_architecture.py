@@ -181,6 +181,7 @@ def test_modules_are_imported_by_name() -> None:
 
 # Every connection is made with a context of `tls.context`, or the identity check is not there.
 CONTEXT_MAKERS = {
+    "tls.survey": "the offers of `doctor`, old versions among them; nothing is sent through it",
     "tls.context": "the factory",
     "tls.handshake": "what a connection is left with once its handshake is done",
     "services.probe": "the probe whether a peer speaks TLS at all; nothing is sent through it",
@@ -202,6 +203,18 @@ def test_contexts_are_made_in_known_places() -> None:
             found[".".join(path.relative_to(PACKAGE).with_suffix("").parts)] = calls
     assert found.keys() == CONTEXT_MAKERS.keys()
     assert {call for calls in found.values() for call in calls} == {"ssl.SSLContext", "_DicomContext"}
+
+
+def test_only_doctor_offers_what_is_broken() -> None:
+    """The contexts of `tls.survey` verify nobody and offer TLS 1.0: no other command comes near them."""
+    users = {
+        found.module
+        for found in _all_imports()
+        for target in _own_targets(found)
+        if target in ("tls.survey", "tls.conversation")
+    }
+    assert users
+    assert {user for user in users if not user.startswith("services.doctor.")} == {"tls.conversation"}
 
 
 @pytest.mark.parametrize(
@@ -302,7 +315,9 @@ def _modules_loaded_by(*words: object) -> set[str]:
     return set(told["modules"])
 
 
-@pytest.mark.parametrize("words", [["--help"], ["echoscu", "--help"], ["storescp", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["echoscu", "--help"], ["storescp", "--help"], ["doctor", "--help"]]
+)
 def test_help_loads_nothing_heavy(words: list[str]) -> None:
     loaded = _loaded_by(*words)
     assert "click" in loaded

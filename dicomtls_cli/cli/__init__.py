@@ -21,6 +21,7 @@ _COMMANDS = {
     "storescu": (_HERE + "storescu:storescu", "Send DICOM files and folders: C-STORE over TLS."),
     "storescp": (_HERE + "storescp:storescp", "Receive: a C-STORE and C-ECHO SCP over TLS."),
     "peers": (_HERE + "peers:peers", "List and check the peers that have a name."),
+    "doctor": (_HERE + "doctor:doctor", "Say how a peer speaks TLS and DICOM, and what is wrong."),
     "inspect": (_HERE + "inspect:inspect", "Say what a certificate, key or peer is, and who takes it."),
     "orthanc": (_HERE + "orthanc:orthanc", "Write, check and try Orthanc's DICOM TLS configuration."),
     "demo": (_HERE + "demo:demo", "See all of it work on this machine, without a peer or a file."),

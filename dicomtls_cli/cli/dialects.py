@@ -126,6 +126,8 @@ ECHOSCU = Dialect(
     stated=_SCU_STATED,
 )
 
+DOCTOR = ECHOSCU
+
 _PROPOSED_AS_NEEDED = "the transfer syntax of each file is proposed, and no other"
 _NO_TRANSFER_SYNTAX = Refused(
     "the files decide: each SOP class is proposed with the transfer syntaxes its files have", "leave it out"

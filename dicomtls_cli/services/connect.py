@@ -40,16 +40,16 @@ _NO_REASON = {(1, 1), (2, 1)}  # how a user is refused: PS3.8 9.3.4 has no reaso
 class Established(NamedTuple):
     """An open association, what was asked for, the peer's answer, and how it is secured (None: plain).
 
-    `connect_seconds` is how long it took to resolve the name and connect, `associate_seconds` from the
-    A-ASSOCIATE-RQ to its answer; the handshake's are in `tls`.
+    `associate_seconds` is the time from the A-ASSOCIATE-RQ to its answer, `connect_seconds` how long it took to
+    resolve the name and connect; the handshake's are in `tls`.
     """
 
     association: Association
     request: AssociateRequest
     accept: AssociateAccept
     tls: TlsFacts | None
-    connect_seconds: float
     associate_seconds: float
+    connect_seconds: float = 0.0
 
 
 def associate(
@@ -60,6 +60,23 @@ def associate(
     `window` above 1 asks for that many outstanding operations (PS3.7 D.3.3.3). Raises DicomTlsError with the
     cause, whatever the stage.
     """
+    begun = time.monotonic()
+    sock, facts = connect(peer, requestor)
+    seconds = time.monotonic() - begun - (facts.seconds if facts is not None else 0.0)
+    established = negotiate(sock, facts, peer, contexts, requestor, window=window)
+    return established._replace(connect_seconds=seconds)
+
+
+def negotiate(
+    sock: socket.socket,
+    facts: TlsFacts | None,
+    peer: Peer,
+    contexts: tuple[PresentationContext, ...],
+    requestor: Requestor,
+    *,
+    window: int = 1,
+) -> Established:
+    """Open an association on `sock`, what `connect` returned with `facts`; the rest is as for `associate`."""
     information = (
         MaximumLength(requestor.maximum_length),
         ImplementationClassUID(IMPLEMENTATION_CLASS_UID),
@@ -68,9 +85,6 @@ def associate(
         *(() if requestor.user is None else (requestor.user,)),
     )
     request = AssociateRequest(peer.called_aet, requestor.calling_aet, contexts, information)
-    begun = time.monotonic()
-    sock, facts = connect(peer, requestor)
-    connected = time.monotonic()
     association = Association(
         sock,
         acse_timeout=requestor.timeouts.acse,
@@ -78,9 +92,10 @@ def associate(
         maximum_length=requestor.maximum_length,
     )
     logger.info("Requesting Association")
+    begun = time.monotonic()
     try:
         accept = association.request(request, limit=requestor.send_limit)
-        associate_seconds = time.monotonic() - connected
+        seconds = time.monotonic() - begun
     except AssociationRejected as error:
         raise _rejection(error, peer, requestor) from error
     except (ConnectionBroken, NotDicom) as error:
@@ -95,8 +110,7 @@ def associate(
     logger.info("Association Accepted (Max Send PDV: %d)", association.max_send_pdv)
     if requestor.user is not None and requestor.user.response_requested:
         _expect_confirmation(accept, association, peer)
-    connect_seconds = connected - begun - (facts.seconds if facts is not None else 0.0)
-    return Established(association, request, accept, facts, connect_seconds, associate_seconds)
+    return Established(association, request, accept, facts, seconds)
 
 
 def _expect_confirmation(accept: AssociateAccept, association: Association, peer: Peer) -> None:
@@ -153,7 +167,7 @@ def connect_tcp(peer: Peer, requestor: Requestor) -> socket.socket:
     """Return a TCP connection to `peer`, by whichever of its addresses; raise DicomTlsError."""
     deadline = time.monotonic() + requestor.timeouts.connect
     try:
-        addresses = _resolve(peer, requestor.family, deadline)
+        addresses = resolve(peer, requestor.family, deadline)
     except (OSError, UnicodeError) as error:
         raise _diagnosed(error, "resolve", peer) from error
     failure: OSError = OSError(errno.EADDRNOTAVAIL, "no address")
@@ -175,8 +189,11 @@ def connect_tcp(peer: Peer, requestor: Requestor) -> socket.socket:
     raise _diagnosed(failure, "connect", peer) from failure
 
 
-def _resolve(peer: Peer, family: socket.AddressFamily, deadline: float) -> list[Any]:
-    """Return `getaddrinfo` entries, asked for in a thread of its own: it knows no deadline."""
+def resolve(peer: Peer, family: socket.AddressFamily, deadline: float) -> list[Any]:
+    """Return `getaddrinfo` entries for `peer` before `deadline` (`time.monotonic()` seconds).
+
+    They are asked for in a thread of its own: it knows no deadline. Raises OSError or UnicodeError.
+    """
     outcome: list[Any] = []
 
     def look_up() -> None:

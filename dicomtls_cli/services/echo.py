@@ -20,7 +20,7 @@ from dicomtls_cli.upperlayer.registry import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICA
 
 logger = logging.getLogger("dicomtls.association")
 
-_CONTEXTS = propose([(VERIFICATION, (IMPLICIT_VR_LITTLE_ENDIAN,))])
+VERIFICATION_CONTEXTS = propose([(VERIFICATION, (IMPLICIT_VR_LITTLE_ENDIAN,))])
 
 
 class EchoResult(NamedTuple):
@@ -46,31 +46,39 @@ def echo(peer: Peer, requestor: Requestor) -> EchoResult:
     Raises DicomTlsError with the cause where the peer does not answer with success.
     """
     begun = time.monotonic()
-    opened = associate(peer, _CONTEXTS, requestor)
-    association, accept, facts = opened.association, opened.accept, opened.tls
+    opened = associate(peer, VERIFICATION_CONTEXTS, requestor)
+    seconds = verify(opened.association, peer)
+    accept = opened.accept
+    return EchoResult(
+        peer,
+        opened.tls,
+        accept.implementation_version or accept.implementation_class_uid,
+        seconds,
+        time.monotonic() - begun,
+        opened.connect_seconds,
+        opened.tls.seconds if opened.tls is not None else 0.0,
+        opened.associate_seconds,
+    )
+
+
+def verify(association: Association, peer: Peer) -> float:
+    """Make one C-ECHO on an open `association` with `peer`, release and close it; return the seconds of the C-ECHO.
+
+    Raises DicomTlsError with the cause where the peer does not answer with success.
+    """
     try:
         if not association.contexts:
             raise _no_context(association, peer)
         seconds = _exchange(association, peer)
         logger.info("Releasing Association")
         association.release()
+        return seconds
     except AssociationLost as error:
         from dicomtls_cli.services.diagnose import Stage, diagnose
 
         raise diagnose(error, role=Role.REQUESTOR, stage=Stage.DIMSE, peer=str(peer)) from error
     finally:
         association.close()
-    implementation = accept.implementation_version or accept.implementation_class_uid
-    return EchoResult(
-        peer,
-        facts,
-        implementation,
-        seconds,
-        time.monotonic() - begun,
-        opened.connect_seconds,
-        facts.seconds if facts is not None else 0.0,
-        opened.associate_seconds,
-    )
 
 
 def _exchange(association: Association, peer: Peer) -> float:

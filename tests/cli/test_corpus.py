@@ -20,8 +20,10 @@ from dicomtls_cli.cli.words import STATED_META_KEY, Dialect, StrictCommand, decl
 from dicomtls_cli.errors import UsageError
 from tests.support import peers
 
-COMMANDS = ("echoscu", "storescu", "storescp")
+DCMTK_TOOLS = ("echoscu", "storescu", "storescp")
+COMMANDS = (*DCMTK_TOOLS, "doctor")
 IMPLIED = {
+    "doctor": {"peers": ["ANY-SCP@h:104"]},
     "echoscu": {"peers": ["ANY-SCP@h:104"]},
     "storescu": {"peer": "ANY-SCP@h:104", "paths": ["f"]},
     "storescp": {},
@@ -29,7 +31,24 @@ IMPLIED = {
 
 
 def corpus() -> Iterator[tuple[str, str]]:
-    """Yield each line of the corpus, expanded, and what is expected of it."""
+    """Yield each line of the corpus, expanded, and what is expected of it.
+
+    `doctor` connects as `echoscu` does, so a line of the one with options that both have is one of the other.
+    """
+    only_echoscu = _declared("echoscu") - _declared("doctor")
+    for line, expected in _written():
+        yield line, expected
+        if line.startswith("echoscu") and only_echoscu.isdisjoint(line.split()):
+            yield line.replace("echoscu", "doctor", 1), expected
+
+
+def _declared(name: str) -> set[str]:
+    command = strict_command(name)
+    parent = click.Context(group, info_name="dicomtls", **group.context_settings)
+    return set(declared_spellings(command, click.Context(command, parent, name)))
+
+
+def _written() -> Iterator[tuple[str, str]]:
     for line in Path(__file__).with_name("corpus.txt").read_text().splitlines():
         if not line or line.startswith("#"):
             continue
@@ -41,11 +60,11 @@ def corpus() -> Iterator[tuple[str, str]]:
             yield "".join(chosen).strip(), expected
 
 
-LINES = list(corpus())
-
-
 def strict_command(name: str) -> StrictCommand:
     return getattr(importlib.import_module(f"dicomtls_cli.cli.{name}"), name)
+
+
+LINES = list(corpus())
 
 
 def parse(words: list[str]) -> click.Context:
@@ -87,7 +106,7 @@ def positional(name: str, params: dict[str, Any], found: dict[str, Any]) -> None
         return
     arguments = params["words"], params["connect"]
     secured = not params["no_tls"]
-    if name == "echoscu":
+    if name in ("echoscu", "doctor"):
         peers = requestor.peers_from(*arguments, aec=params["aec"], tls=secured)
         found["peers"] = [f"{peer.called_aet}@{peer}" for peer in peers]
     else:
@@ -109,16 +128,14 @@ def test_line(line: str, expected: str, capsys: pytest.CaptureFixture[str]) -> N
             assert expected == ("exits" if isinstance(error, click.exceptions.Exit) else "usage.invalid")
         return
     wanted = IMPLIED[words[0]] | json.loads(expected)
-    if words[0] == "echoscu" and "peer" in wanted:
+    if words[0] in ("echoscu", "doctor") and "peer" in wanted:
         wanted["peers"] = [wanted.pop("peer")]
     assert meaning(parse(words)) == wanted
     assert not capsys.readouterr().out
 
 
 def spellings(name: str) -> set[str]:
-    command = strict_command(name)
-    parent = click.Context(group, info_name="dicomtls", **group.context_settings)
-    declared = set(declared_spellings(command, click.Context(command, parent, name)))
+    command, declared = strict_command(name), _declared(name)
     assert not declared & (command.dialect.refused.keys() | command.dialect.stated.keys())
     return declared
 
@@ -158,7 +175,7 @@ LATER = {
 
 
 @pytest.mark.interop
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", DCMTK_TOOLS)
 def test_every_option_of_the_installed_dcmtk_is_answered(name: str) -> None:
     text = peers.dcmtk(name, "--help").stdout
     theirs = {
