@@ -8,7 +8,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -87,10 +86,11 @@ class Receiver:
 
     name: str
     port: int
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | None
 
     def peak_memory(self) -> float:
         """Return the peak of its resident memory in MB."""
+        assert self.process is not None
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
             if line.startswith("VmHWM"):
                 return int(line.split()[1]) / 1024
@@ -98,24 +98,59 @@ class Receiver:
 
 
 @contextlib.contextmanager
-def dcmtk_receiver(keys: Keys, *, tuned: bool, output: Path | None = None) -> Iterator[Receiver]:
+def dcmtk_receiver(
+    keys: Keys, *, tuned: bool, output: Path | None = None, forks: bool = False
+) -> Iterator[Receiver]:
     with free_ports(1) as (port,):
         pass
     words = ["/usr/bin/storescp", "+xa", "-pm", *keys.options("scp")]
     words += ["--ignore"] if output is None else ["+B", "-od", str(output)]
+    words += ["--fork"] if forks else []
     env = {**os.environ, **({"TCP_NODELAY": "1"} if tuned else {})}
     with _listening([*words, str(port)], port, env) as process:
-        yield Receiver("DCMTK tuned" if tuned else "DCMTK untuned", port, process)
+        name = f"DCMTK {'tuned' if tuned else 'untuned'}{' --fork' if forks else ''}"
+        yield Receiver(name, port, process)
 
 
 @contextlib.contextmanager
-def our_receiver(keys: Keys, *, output: Path | None = None) -> Iterator[Receiver]:
+def our_receiver(keys: Keys, *more: str, output: Path | None = None) -> Iterator[Receiver]:
     with free_ports(1) as (port,):
         pass
-    words = [*OURS, "storescp", "-q", "--port", str(port), *keys.options("scp")]
+    words = [*OURS, "storescp", "-q", "--port", str(port), *keys.options("scp"), *more]
     words += ["--ignore"] if output is None else ["--output", str(output)]
     with _listening(words, port, environment()) as process:
-        yield Receiver("ours", port, process)
+        yield Receiver(" ".join(("ours", *more)), port, process)
+
+
+@contextlib.contextmanager
+def pynetdicom_receiver(keys: Keys, *, output: Path | None = None) -> Iterator[Receiver]:
+    with free_ports(1) as (port,):
+        pass
+    words = [sys.executable, "-c", _PYNETDICOM_RECEIVER, str(port), str(keys.folder), str(output or "")]
+    with _listening(words, port, environment()) as process:
+        yield Receiver("pynetdicom", port, process)
+
+
+# As its documentation stores fastest: what came is written as it came, and no data set is made of it. Its own
+# `storescp` knows no TLS.
+_PYNETDICOM_RECEIVER = """
+import ssl, sys
+from pathlib import Path
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
+port, keys, output = sys.argv[1:]
+def store(event):
+    if output:
+        Path(output, event.request.AffectedSOPInstanceUID).write_bytes(event.encoded_dataset())
+    return 0
+ae = AE()
+for context in AllStoragePresentationContexts:
+    ae.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES)
+tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+tls.load_cert_chain(f"{keys}/scp.crt", f"{keys}/scp.key")
+tls.load_verify_locations(f"{keys}/trusted.crt")
+tls.verify_mode = ssl.CERT_REQUIRED
+ae.start_server(("127.0.0.1", int(port)), ssl_context=tls, evt_handlers=[(evt.EVT_C_STORE, store)])
+"""
 
 
 # ---------------------------------------------------------------------- senders
@@ -208,9 +243,3 @@ with socket.create_server(("127.0.0.1", 0)) as listener:
 def many_associations(count: int, one: Callable[[], None]) -> None:
     for _ in range(count):
         one()
-
-
-def warm(process: Receiver) -> None:
-    """Wait until a receiver takes connections (its listening socket is already there)."""
-    threading.Event().wait(0)
-    assert process.process.poll() is None
