@@ -15,7 +15,7 @@ from dicomtls_cli.cli.options import with_options
 from dicomtls_cli.cli.values import FILE_MODE, SECONDS, SECONDS_WITH_UNIT, SIZE, STATUS
 from dicomtls_cli.errors import UsageError
 from dicomtls_cli.services.faults import Faults
-from dicomtls_cli.services.storage import OnDuplicate, StorageOptions
+from dicomtls_cli.services.reception import OnDuplicate, StorageOptions
 from dicomtls_cli.upperlayer.negotiation import AcceptRules
 
 if TYPE_CHECKING:

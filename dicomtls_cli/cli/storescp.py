@@ -42,7 +42,7 @@ from dicomtls_cli.tls.policy import PeerCheck, Role
 if TYPE_CHECKING:
     from dicomtls_cli.services.faults import Faults
     from dicomtls_cli.services.hooks import HookOptions
-    from dicomtls_cli.services.storage import StorageOptions
+    from dicomtls_cli.services.reception import StorageOptions
     from dicomtls_cli.upperlayer.negotiation import AcceptRules
 
 _T = TypeVar("_T")
@@ -144,8 +144,8 @@ def storescp(
     Without --peer-cert, every peer must show a certificate that --trust holds. It listens on all addresses
     then; with --peer-cert verify or ignore and with --no-tls on loopback only, unless --bind says more. Data
     sets are stored bit by bit as they came. SIGTERM or Ctrl-C lets transfers in flight finish (--grace); a second
-    one aborts them. SIGHUP reads certificates, revocation lists and the AE map anew; whoever is connected stays.
-    Sockets that systemd hands over are served instead of PORT and --bind.
+    one aborts them. SIGHUP reads certificates, revocation lists and the AE map anew and opens the log file anew;
+    whoever is connected stays. Sockets that systemd hands over are served instead of PORT and --bind.
 
     \b
       dicomtls storescp 2762 --cert me.crt --key me.key --trust trusted.crt --output received
@@ -188,6 +188,7 @@ def storescp(
         _write_ready_file(ready_file, server, listeners.metrics_port)
 
     def renew() -> None:
+        terminal.reopen_log()
         if admission.renew(server):
             terminal.note("reloaded certificates and rules")
 

@@ -55,6 +55,12 @@ class Terminal:
         for note in notes:
             log.info("%s", note)
 
+    def reopen_log(self) -> None:
+        """Go on in the file that has the name of the log now; the one so far may have been moved away."""
+        for handler in logging.getLogger("dicomtls").handlers:
+            if isinstance(handler, _LogFile):
+                handler.reopen()
+
     def result(self, text: str) -> None:
         """Print the result for people, a line or several, on stdout."""
         if not self.as_json and self.verbosity >= 0:
@@ -174,6 +180,21 @@ class _LogFile(logging.FileHandler):
         super().__init__(path, encoding="utf-8")
         self._terminal = terminal
         self._told = False
+
+    def reopen(self) -> None:
+        """Open the file anew under its name; where that cannot be, go on as before, with a warning."""
+        try:
+            before = self.setStream(self._open())
+        except OSError as error:
+            logging.getLogger("dicomtls").warning(
+                "the log file `%s` cannot be opened anew, the old one goes on: %s",
+                self.baseFilename,
+                error.strerror,
+            )
+            return
+        self._told = False
+        if before is not None:
+            before.close()
 
     def handleError(self, _record: logging.LogRecord) -> None:
         """Warn once, where `logging` would print a traceback for every line."""

@@ -20,7 +20,7 @@ from dicomtls_cli.services.events import Client, Closed, Event, Opened, Received
 from dicomtls_cli.services.faults import Faults
 from dicomtls_cli.services.peer import Timeouts
 from dicomtls_cli.services.receive import InstanceReceived, serve
-from dicomtls_cli.services.storage import Identifiers, Incoming
+from dicomtls_cli.services.reception import Identifiers, Incoming
 from dicomtls_cli.tls.handshake import first_byte, handshake, messages
 from dicomtls_cli.tls.policy import Role
 from dicomtls_cli.upperlayer.association import Association

@@ -1,4 +1,4 @@
-"""What a file system is asked for: space, folders, a name that nobody else has, durability."""
+"""What a file system is asked for: space, folders, locks, a name that nobody else has, durability."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ import logging
 import os
 import time
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock
+    fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger("dicomtls.association")
 
@@ -93,7 +98,21 @@ def make_folders(folder: Path, mode: int, *, exact: bool = False, sync: bool = F
     return made
 
 
-def give_name(part: Path, target: Path) -> bool:
+def can_lock() -> bool:
+    """Tell whether this system has locks that end with the process that holds them."""
+    return fcntl is not None
+
+
+def lock(file: int, *, wait: bool = True) -> None:
+    """Lock an open file for this process, where `can_lock`; it is unlocked when it is closed.
+
+    Raises OSError where the file system has no locks, or, unless it may `wait`, where another one has it.
+    """
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def give_name(part: str, target: Path) -> bool:
     """Move `part` to `target`; return False, and do nothing, where something is there. Raises OSError.
 
     Without hard links two processes, though not two who hold one lock, may both find nothing there.
@@ -107,10 +126,10 @@ def give_name(part: Path, target: Path) -> bool:
             raise
         if os.path.lexists(target):
             return False
-        part.replace(target)
+        Path(part).replace(target)
         return True
     with contextlib.suppress(OSError):  # it is where it belongs; an orphan is removed at the next start
-        part.unlink()
+        os.unlink(part)  # noqa: PTH108 - as a Path it would cost more than the call
     return True
 
 

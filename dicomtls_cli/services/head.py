@@ -8,6 +8,7 @@ be handed to pydicom, which knows many more ways to be broken.
 
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
 from collections.abc import Mapping
@@ -254,28 +255,33 @@ def encode_meta(
     The AE titles are those of (0002,0016), (0002,0017) and (0002,0018); an empty one is left out. Raises
     HeadError for a value that has a character beyond latin-1 or more than 65534 bytes.
     """
-    group_2 = [
-        (0x0001, b"OB", b"\0\1"),
-        (0x0002, b"UI", _padded(sop_class, b"\0")),
-        (0x0003, b"UI", _padded(sop_instance, b"\0")),
-        (0x0010, b"UI", _padded(transfer_syntax, b"\0")),
-        (0x0012, b"UI", _padded(implementation_class, b"\0")),
-        (0x0013, b"SH", _padded(implementation_version, b" ")),
-        (0x0016, b"AE", _padded(source_ae, b" ")),
-        (0x0017, b"AE", _padded(sending_ae, b" ")),
-        (0x0018, b"AE", _padded(receiving_ae, b" ")),
-    ]
-    group = b"".join(_encoded(*element) for element in group_2 if element[2])
+    group = (
+        _encoded(0x0001, b"OB", b"\0\1")
+        + _text_element(0x0002, b"UI", sop_class)
+        # The only one that is another for each instance: remembering it would be of no use.
+        + _text_element.__wrapped__(0x0003, b"UI", sop_instance)
+        + _text_element(0x0010, b"UI", transfer_syntax)
+        + _text_element(0x0012, b"UI", implementation_class)
+        + _text_element(0x0013, b"SH", implementation_version)
+        + _text_element(0x0016, b"AE", source_ae)
+        + _text_element(0x0017, b"AE", sending_ae)
+        + _text_element(0x0018, b"AE", receiving_ae)
+    )
     length = _encoded(0x0000, b"UL", struct.pack("<L", len(group)))
     return b"\0" * PREAMBLE_LENGTH + b"DICM" + length + group
 
 
-def _padded(text: str, padding: bytes) -> bytes:
+@functools.lru_cache(maxsize=256)
+def _text_element(element: int, vr: bytes, text: str) -> bytes:
+    """Return an element of group 2, nothing where it has no text."""
+    if not text:
+        return b""
     try:
         value = text.encode("latin-1")
     except UnicodeEncodeError:
         raise HeadError(f"{text!a} cannot stand in file meta information") from None
-    return value + padding if len(value) % 2 else value
+    padding = b"\0" if vr == b"UI" else b" "
+    return _encoded(element, vr, value + padding if len(value) % 2 else value)
 
 
 def _encoded(element: int, vr: bytes, value: bytes) -> bytes:

@@ -21,7 +21,7 @@ from typing import IO, NamedTuple
 from dicomtls_cli.errors import printable
 from dicomtls_cli.services.events import Event, Received
 from dicomtls_cli.services.hook_words import OF_STUDY, Command, Unfit
-from dicomtls_cli.services.storage import Stored
+from dicomtls_cli.services.reception import Stored
 
 logger = logging.getLogger("dicomtls.association")
 

@@ -30,7 +30,7 @@ from dicomtls_cli.errors import ProtocolError
 from dicomtls_cli.services.disk import NoRoom
 from dicomtls_cli.services.faults import AbortedOnPurpose, Faults
 from dicomtls_cli.services.modality import modality
-from dicomtls_cli.services.storage import (
+from dicomtls_cli.services.reception import (
     Duplicate,
     Identifiers,
     Incoming,

@@ -20,7 +20,8 @@ from dicomtls_cli.services.faults import Faults
 from dicomtls_cli.services.limits import file_limit
 from dicomtls_cli.services.listen import listen
 from dicomtls_cli.services.peer import Timeouts
-from dicomtls_cli.services.storage import Identifiers, Ignored, Incoming, Storage, StorageOptions
+from dicomtls_cli.services.reception import Identifiers, Ignored, Incoming, StorageOptions
+from dicomtls_cli.services.storage import Storage
 from dicomtls_cli.upperlayer.header import OWN_MAXIMUM
 from dicomtls_cli.upperlayer.negotiation import AcceptRules
 

@@ -113,13 +113,44 @@ def dcmtk_receiver(
 
 
 @contextlib.contextmanager
-def our_receiver(keys: Keys, *, output: Path | None = None) -> Iterator[Receiver]:
+def our_receiver(keys: Keys, *more: str, output: Path | None = None) -> Iterator[Receiver]:
     with free_ports(1) as (port,):
         pass
-    words = [*OURS, "storescp", "-q", "--port", str(port), *keys.options("scp")]
+    words = [*OURS, "storescp", "-q", "--port", str(port), *keys.options("scp"), *more]
     words += ["--ignore"] if output is None else ["--output", str(output)]
     with _listening(words, port, environment()) as process:
-        yield Receiver("ours", port, process)
+        yield Receiver(" ".join(("ours", *more)), port, process)
+
+
+@contextlib.contextmanager
+def pynetdicom_receiver(keys: Keys, *, output: Path | None = None) -> Iterator[Receiver]:
+    with free_ports(1) as (port,):
+        pass
+    words = [sys.executable, "-c", _PYNETDICOM_RECEIVER, str(port), str(keys.folder), str(output or "")]
+    with _listening(words, port, environment()) as process:
+        yield Receiver("pynetdicom", port, process)
+
+
+# As its documentation stores fastest: what came is written as it came, and no data set is made of it. Its own
+# `storescp` knows no TLS.
+_PYNETDICOM_RECEIVER = """
+import ssl, sys
+from pathlib import Path
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
+port, keys, output = sys.argv[1:]
+def store(event):
+    if output:
+        Path(output, event.request.AffectedSOPInstanceUID).write_bytes(event.encoded_dataset())
+    return 0
+ae = AE()
+for context in AllStoragePresentationContexts:
+    ae.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES)
+tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+tls.load_cert_chain(f"{keys}/scp.crt", f"{keys}/scp.key")
+tls.load_verify_locations(f"{keys}/trusted.crt")
+tls.verify_mode = ssl.CERT_REQUIRED
+ae.start_server(("127.0.0.1", int(port)), ssl_context=tls, evt_handlers=[(evt.EVT_C_STORE, store)])
+"""
 
 
 # ---------------------------------------------------------------------- senders

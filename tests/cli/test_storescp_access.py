@@ -85,6 +85,32 @@ def test_the_ae_map_by_ca_and_subject(tls: list[str], pki: Pki, version: str) ->
     assert codes == ["access.not-its-aet", "access.not-in-map", "access.not-in-map"]
 
 
+def test_a_ca_of_the_same_name_is_another(tls: list[str], pki: Pki) -> None:
+    """A certificate of the same subject, sent with the true CA beside it: what is verified counts."""
+    ca, twin = (make_identity(Path(name), name, subject="ca", ca=True) for name in ("ca", "twin"))
+    true = make_identity(Path(), "true", subject="ct1", issuer=ca)
+    false = make_identity(Path(), "false", subject="ct1", issuer=twin)
+    write_bundle(Path("trusted.crt"), pki.scp, twin, ca)
+    Path("map.toml").write_text(entry("CT1", ca=ca.fingerprint, subject="CN=ct1"))
+    with storescp(*tls, "--ae-map", "map.toml") as scp:
+        assert echo(scp, true, "CT1") == 0
+        false.cert.write_text(false.pem + ca.pem + true.pem)
+        assert echo(scp, false, "CT1") == 20
+        assert refused(scp, 1)["error"]["code"] == "access.not-in-map"
+
+
+def test_an_ae_title_counts_whole(tls: list[str], pki: Pki) -> None:
+    Path("map.toml").write_text(entry("CT1", certificate=pki.scu.fingerprint))
+    others = ["CT", "CT11", "CT1X", "ct1", "C T1", "CT1.", "*"]
+    with storescp(*tls, "--ae-map", "map.toml") as scp:
+        for aet in others:
+            assert echo(scp, pki.scu, aet) == 20, aet
+        codes = {refused(scp, number)["error"]["code"] for number in range(1, len(others) + 1)}
+        # Spaces around it are padding, and none of it (PS3.5 6.2).
+        assert echo(scp, pki.scu, " CT1 ") == 0
+    assert codes == {"access.not-its-aet"}
+
+
 def test_the_ae_map_and_a_peer_without_a_certificate(tls: list[str], pki: Pki) -> None:
     Path("map.toml").write_text(entry("CT1", certificate=pki.scu.fingerprint))
     with storescp(*tls, "--peer-cert", "verify", "--ae-map", "map.toml") as scp:

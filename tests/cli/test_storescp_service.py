@@ -112,6 +112,30 @@ def test_a_reload_that_fails_changes_nothing(place: list[str], pki: Pki) -> None
     assert "Traceback" not in scp.err.text
 
 
+def test_the_log_goes_on_under_its_name() -> None:
+    """As logrotate does it: the file is moved away, then comes the signal."""
+    with storescp("--log-file", "log") as scp:
+        assert echoes(scp.port)
+        for number in (1, 2):
+            Path("log").rename(f"log.{number}")
+            assert echoes(scp.port)  # still in the old one
+            before = Path(f"log.{number}").read_text()
+            hang_up(scp, RELOADED)
+            assert echoes(scp.port)
+            assert "Echo Request" in Path("log").read_text()
+            assert Path(f"log.{number}").read_text().startswith(before)  # an end may have come after it
+
+
+def test_a_log_that_cannot_be_opened_anew_goes_on_as_it_is() -> None:
+    with storescp("--log-file", "log") as scp:
+        Path("log").rename("log.1")
+        Path("log").mkdir()
+        hang_up(scp, "cannot be opened anew")
+        before = Path("log.1").read_text().count("Echo Request")
+        assert echoes(scp.port)
+        assert Path("log.1").read_text().count("Echo Request") == before + 1
+
+
 def test_many_signals_are_as_one(place: list[str], pki: Pki) -> None:
     with storescp(*place) as scp:
         for _ in range(200):

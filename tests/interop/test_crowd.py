@@ -30,6 +30,8 @@ from tests.tls.wire import plain_context
 LIMIT = 30.0
 SILENT, HALF_WAY, PLAIN = 500, 200, 100
 MOST_MEMORY = 150_000_000
+IDLE = 200
+MOST_OF_EACH = 300_000  # bytes; some 160,000 are usual
 PLAIN_REQUEST = encode(
     AssociateRequest("ANY-SCP", "PLAIN", propose([(VERIFICATION, (IMPLICIT_VR_LITTLE_ENDIAN,))]), ())
 )
@@ -72,6 +74,25 @@ def test_an_echo_in_a_crowd(pki: Pki) -> None:
                     pass
                 raise AssertionError("it was dropped")
         assert memory(scp) < MOST_MEMORY
+
+
+@pytest.mark.usefixtures("_many_files")
+def test_an_idle_association_costs_little_memory(pki: Pki) -> None:
+    context = tls_context(Role.REQUESTOR, TlsOptions(pki.scu.cert, pki.scu.key, trust=(pki.trusted,)))
+    with storescp("--max-associations", "400", *pki.scp_options) as scp, contextlib.ExitStack() as stack:
+
+        def associate(number: int) -> None:
+            made = stack.enter_context(Client(scp.port))
+            made.sock = context.wrap_socket(made.sock, server_hostname="localhost")
+            assert made.associate().store(instance=f"1.2.{number}").status == 0
+
+        for number in range(20):  # what the first ones bring along, all have
+            associate(number)
+        before = status(scp, "VmRSS") * 1024
+        for number in range(20, 20 + IDLE):
+            associate(number)
+        each = (status(scp, "VmRSS") * 1024 - before) / IDLE
+        assert 20_000 < each < MOST_OF_EACH  # less than its buffer would be a wrong measurement
 
 
 def test_a_crowd_is_gone_at_its_deadline(pki: Pki) -> None:

@@ -20,7 +20,7 @@ from dicomtls_cli.services.events import Client, Opened, Received
 from dicomtls_cli.services.hook_words import OF_INSTANCE, OF_STUDY, Command, Unfit
 from dicomtls_cli.services.hooks import HookOptions, Hooks
 from dicomtls_cli.services.receive import InstanceReceived
-from dicomtls_cli.services.storage import Stored
+from dicomtls_cli.services.reception import Stored
 from tests.support.names import HOSTILE
 from tests.support.scripted import CT, EXPLICIT, LIMIT
 

@@ -24,7 +24,8 @@ from dicomtls_cli.dimse.status import words
 from dicomtls_cli.errors import AssociationLost, ProtocolError
 from dicomtls_cli.services.disk import NoRoom
 from dicomtls_cli.services.receive import InstanceReceived, serve
-from dicomtls_cli.services.storage import Ignored, Incoming, Storage, Stored
+from dicomtls_cli.services.reception import Ignored, Incoming, Stored
+from dicomtls_cli.services.storage import Storage
 from dicomtls_cli.upperlayer.association import Association
 from dicomtls_cli.upperlayer.codec import encode as encode_pdu
 from dicomtls_cli.upperlayer.failures import AssociationAborted, ConnectionBroken

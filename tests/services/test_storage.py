@@ -20,16 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomtls_cli.errors import ExitCode, OutputError
-from dicomtls_cli.services import storage as module
+from dicomtls_cli.services import disk
 from dicomtls_cli.services.disk import NoRoom
-from dicomtls_cli.services.storage import (
-    Identifiers,
-    Ignored,
-    Storage,
-    Stored,
-    UidMismatch,
-    UnreadableHead,
-)
+from dicomtls_cli.services.reception import Identifiers, Ignored, Stored, UidMismatch, UnreadableHead
+from dicomtls_cli.services.storage import Storage
 from tests.support import images
 from tests.support.cli import environment
 from tests.support.names import HOSTILE
@@ -241,7 +235,7 @@ def test_a_write_that_fails_leaves_nothing(number, tmp_path, monkeypatch) -> Non
     def fail(*_: object) -> int:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(module.os, "write", fail)
+    monkeypatch.setattr(os, "write", fail)
     with pytest.raises(NoRoom, match=os.strerror(number)):
         incoming.write(memoryview(b"more"))
     assert files(tmp_path) == []
@@ -255,7 +249,7 @@ def test_a_disk_that_is_full_from_the_start(tmp_path, monkeypatch) -> None:
     def fail(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(module.os, "write", fail)
+    monkeypatch.setattr(os, "write", fail)
     with pytest.raises(NoRoom):
         store.receive(named())
     assert files(tmp_path) == []
@@ -263,7 +257,7 @@ def test_a_disk_that_is_full_from_the_start(tmp_path, monkeypatch) -> None:
 
 def test_a_write_that_takes_little_at_a_time_is_gone_on_with(tmp_path, monkeypatch) -> None:
     write = os.write
-    monkeypatch.setattr(module.os, "write", lambda file, data: write(file, bytes(data[:100])))
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, bytes(data[:100])))
     stored = take(Storage(tmp_path), data_set())
     assert stored.path is not None
     assert stored.path.read_bytes().endswith(data_set())
@@ -343,7 +337,8 @@ def run_python(code: str, *words: object, cwd: Path) -> subprocess.CompletedProc
 
 _RECEIVING = """
 import pathlib, sys
-from dicomtls_cli.services.storage import Identifiers, Storage
+from dicomtls_cli.services.reception import Identifiers
+from dicomtls_cli.services.storage import Storage
 storage = Storage(pathlib.Path(sys.argv[1]))
 incoming = storage.receive(Identifiers("1.2.840.10008.5.1.4.1.1.2", "1.2.3", "1.2.840.10008.1.2.1", "A", "B"))
 print("receiving", flush=True)
@@ -385,10 +380,10 @@ def test_a_process_of_the_same_id_in_another_container(tmp_path) -> None:
     assert theirs.read_text() == "not ours"
 
 
-@pytest.mark.skipif(module.fcntl is None, reason="no flock here")
+@pytest.mark.skipif(disk.fcntl is None, reason="no flock here")
 def test_a_part_that_is_taken_for_an_orphan_before_it_is_locked(tmp_path, monkeypatch) -> None:
     store = Storage(tmp_path)
-    flock = module.fcntl.flock
+    flock = disk.fcntl.flock
     taken = []
 
     def other_process_first(file: int, operation: int) -> None:
@@ -398,17 +393,17 @@ def test_a_part_that_is_taken_for_an_orphan_before_it_is_locked(tmp_path, monkey
             taken.append(part)
         flock(file, operation)
 
-    monkeypatch.setattr(module.fcntl, "flock", other_process_first)
+    monkeypatch.setattr(disk.fcntl, "flock", other_process_first)
     assert take(store, data_set()).path is not None
     assert taken
 
 
-@pytest.mark.skipif(module.fcntl is None, reason="no flock here")
+@pytest.mark.skipif(disk.fcntl is None, reason="no flock here")
 def test_a_file_system_without_locks(tmp_path, monkeypatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(module.fcntl, "flock", refuse)
+    monkeypatch.setattr(disk.fcntl, "flock", refuse)
     store = Storage(tmp_path)
     incoming = store.receive(named())
     Storage(tmp_path)  # removes nothing it could not lock
@@ -418,7 +413,7 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch) -> None:
 
 def test_without_flock_the_file_is_closed_before_it_is_renamed(tmp_path, monkeypatch) -> None:
     """Windows renames no open file."""
-    monkeypatch.setattr(module, "fcntl", None)
+    monkeypatch.setattr(disk, "fcntl", None)
     replace = Path.replace
 
     def as_windows_does(self: Path, target: Path) -> Path:

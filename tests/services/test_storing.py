@@ -14,19 +14,20 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from dicomtls_cli.services import storage as module
+from dicomtls_cli.services import incoming as incoming_module
+from dicomtls_cli.services import settlement
 from dicomtls_cli.services.dcmtk_names import DcmtkNaming
 from dicomtls_cli.services.disk import NoRoom
 from dicomtls_cli.services.naming import parse_layout
-from dicomtls_cli.services.storage import (
+from dicomtls_cli.services.reception import (
     Duplicate,
     Identifiers,
     OnDuplicate,
-    Storage,
     StorageOptions,
     Stored,
     UnreadableHead,
 )
+from dicomtls_cli.services.storage import Storage
 from tests.support.disk import tiny_disk
 from tests.support.objects import data_set, element
 from tests.support.scripted import CT, EXPLICIT
@@ -154,7 +155,7 @@ def test_many_at_once_of_one_name_are_all_there(mode, links, tmp_path, monkeypat
 
 
 def test_names_run_out_before_time_does(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(module, "_MOST_TRIES", 3)
+    monkeypatch.setattr(settlement, "_MOST_TRIES", 3)
     storage = storing(tmp_path, on_duplicate=OnDuplicate.SUFFIX)
     for _ in range(3):
         take(storage)
@@ -167,7 +168,7 @@ def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
-    monkeypatch.setattr(module.os, "link", refuse)
+    monkeypatch.setattr(os, "link", refuse)
 
 
 @pytest.mark.parametrize("mode", list(OnDuplicate))
@@ -267,8 +268,8 @@ def test_fsync_makes_the_file_durable_before_it_has_its_name_and_the_names_after
         link(source, target)
         done.append("named")
 
-    monkeypatch.setattr(module.os, "fsync", watched_fsync)
-    monkeypatch.setattr(module.os, "link", watched_link)
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "link", watched_link)
     take(storage)
     assert done == [f"{os.getpid()}-1.part", "output", "named", "1.2.9"]
     done.clear()
@@ -289,7 +290,7 @@ def fails(number: int):  # type: ignore[no-untyped-def]
 def test_what_fails_at_the_end_leaves_neither_file_nor_folder(call, number, tmp_path, monkeypatch) -> None:
     naming = parse_layout("{PatientID}/{StudyInstanceUID}/{SOPInstanceUID}.dcm")
     storage = storing(tmp_path, fsync=True, naming=naming)
-    monkeypatch.setattr(module.os, call, fails(number))
+    monkeypatch.setattr(os, call, fails(number))
     with pytest.raises(NoRoom, match=os.strerror(number)):
         take(storage)
     assert folders(tmp_path) == [".incoming"]
@@ -303,11 +304,11 @@ def test_a_folder_that_another_instance_came_into_stays(tmp_path, monkeypatch) -
     def fail_once(source: Path, target: Path) -> None:
         if not target.parent.exists():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        monkeypatch.setattr(module.os, "link", link)
+        monkeypatch.setattr(os, "link", link)
         take(storage, sop_instance="1.2.4")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(module.os, "link", fail_once)
+    monkeypatch.setattr(os, "link", fail_once)
     with pytest.raises(NoRoom):
         take(storage)
     assert files(tmp_path) == ["1.2.9/1.2.4.dcm"]
@@ -362,7 +363,7 @@ def test_space_that_is_to_stay_free(tmp_path) -> None:
 
 
 def test_space_is_watched_while_a_large_instance_comes_in(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(module, "_SPACE_STEP", 100_000)
+    monkeypatch.setattr(incoming_module, "_SPACE_STEP", 100_000)
     with tiny_disk(tmp_path / "disk", 1 << 20) as disk:
         storage = storing(disk, min_free=600_000)
         incoming = storage.receive(Identifiers(CT, "1.2.3", EXPLICIT, "SCU", "SCP"))
