@@ -1,4 +1,4 @@
-"""Secure a pynetdicom SCP and SCU with contexts of dicomtls: two lines each.
+"""Secure a pynetdicom SCP and SCU with contexts of dicomtls, two lines each, and say why where it fails.
 
     python examples/pynetdicom_secure.py FOLDER
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pynetdicom import AE, evt
 
-from dicomtls_cli import Role, TlsOptions, tls_context
+from dicomtls_cli import Role, TlsOptions, diagnose, tls_context
 
 VERIFICATION = "1.2.840.10008.1.1"
 
@@ -37,8 +37,13 @@ def main(folder: Path) -> int:
     status = association.send_c_echo() if association.is_established else None
     if association.is_established:
         association.release()
+    elif error := diagnose(
+        context, peer=f"localhost:{port}"
+    ):  # pynetdicom itself only says that there is none
+        print(f"error: {error.message}\nhint: {error.hint}")
     server.shutdown()
-    print(f"C-ECHO over TLS: {status.Status:#06x}" if status else "no association")
+    if status:
+        print(f"C-ECHO over TLS: {status.Status:#06x}")
     return 0 if status and status.Status == 0 else 1
 
 

@@ -31,10 +31,11 @@ BELOW = {
     "tls": _GROUND,
     "pki": _GROUND,
     "services": {*_GROUND, "upperlayer", "dimse", "tls", "pki"},
-    "testing": {*_GROUND, "services", "tls", "pki"},
+    "api": {*_GROUND, "services", "upperlayer", "dimse", "tls", "pki"},
+    "testing": {*_GROUND, "api", "services", "tls", "pki"},
     "cli": {*_GROUND, "services", "upperlayer", "dimse", "tls", "pki"},
     "__main__": {"cli"},
-    "": {*_GROUND, "services", "upperlayer", "dimse", "tls", "pki"},
+    "": {*_GROUND, "api", "services", "upperlayer", "dimse", "tls", "pki"},
 }
 
 # DIMSE (PS3.7) stands on the upper layer (PS3.8): a malformed command set is answered by an A-ABORT, whose
@@ -46,6 +47,7 @@ THIRD_PARTY = {
     "services": {"numpy", "platformdirs", "pydicom", "pynetdicom", "prometheus_client"},
     "dimse": {"pynetdicom"},
     "pki": {"cryptography"},
+    "testing": {"pytest"},
 }
 _FOR_TYPES = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 HEAVY = {"numpy", "platformdirs", "pynetdicom", "pydicom", "rich", "cryptography"}

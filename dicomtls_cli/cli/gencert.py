@@ -165,10 +165,18 @@ def _contradiction(message: str) -> UsageError:
 
 
 def _run(terminal: Terminal, names: tuple[str, ...], wanted: Wanted) -> None:
-    from dicomtls_cli.pki.files import check_targets, refuse_output_among_inputs, write_files
-    from dicomtls_cli.services.issuance import make, new_passphrase, open_ca, plan
+    from dicomtls_cli.pki.files import check_targets, refuse_output_among_inputs
+    from dicomtls_cli.services.issuance import (
+        check_names,
+        make,
+        new_passphrase,
+        open_ca,
+        plan,
+        targets_of,
+        write,
+    )
 
-    _check_names((*names, *([] if wanted.ca is None else [wanted.ca])))
+    check_names((*names, *([] if wanted.ca is None else [wanted.ca])))
     authority = open_ca(wanted)
     if wanted.revoke or wanted.crl:
         assert authority is not None
@@ -177,10 +185,8 @@ def _run(terminal: Terminal, names: tuple[str, ...], wanted: Wanted) -> None:
     secrets = [path for path in (wanted.passphrase_file, wanted.ca_passphrase_file) if path is not None]
     passphrase = new_passphrase(wanted.passphrase_file)
     names, planned = plan(names, wanted, authority)
-    targets = [path for one in planned for path in one.files]
-    if authority is not None and authority.new:
-        targets += [authority.path("key"), authority.path("crt")]
-    _check_names((*names, *([] if authority is None else [authority.name])))
+    targets = targets_of(planned, authority)
+    check_names((*names, *([] if authority is None else [authority.name])))
     check_targets(targets, force=wanted.force)
     for target in targets:
         refuse_output_among_inputs(
@@ -191,11 +197,7 @@ def _run(terminal: Terminal, names: tuple[str, ...], wanted: Wanted) -> None:
         _tell_authority(terminal, authority, dry_run=wanted.dry_run)
     made = planned if wanted.dry_run else [make(one, wanted, authority, passphrase) for one in planned]
     if not wanted.dry_run:
-        files = [file for one in made for file in one.contents]
-        if authority is not None:
-            files += authority.own_files()
-            files.append(authority.index_with([one.der for one in made if one.der is not None]))
-        write_files(files, force=wanted.force)
+        write(made, authority, force=wanted.force)
     for one in made:
         _tell(terminal, one, dry_run=wanted.dry_run)
     if not wanted.dry_run:
@@ -233,21 +235,6 @@ def _revoked_lines(path: Path, revoked: list[Entry], days: int, *, dry_run: bool
         f"{verb} {_word(path)}, valid for {days} days",
         *(f"  revoked  {one.subject}, serial {one.serial:x}, sha256 {one.sha256}" for one in revoked),
     ]
-
-
-def _check_names(names: tuple[str, ...]) -> None:
-    for name in names:
-        hint = ""
-        if not name.strip() or not name.isprintable():
-            hint = "a NAME becomes two file names: write letters and digits, as in `orthanc`"
-        elif name[0] in "-.+~" or any(character in '/\\:*?"<>|' for character in name):
-            hint = "a NAME becomes two file names: choose the directory with `--out-dir`"
-        elif Path(name).suffix.lower() in (".crt", ".key", ".pem", ".cer", ".der"):
-            hint = f"write `dicomtls gencert {shlex.quote(Path(name).stem)}`: the endings are added"
-        if hint:
-            raise UsageError(f"`{name}` cannot be a NAME", hint, slug="usage.invalid-name")
-    if len({name.casefold() for name in names}) < len(names):
-        raise UsageError("a NAME is given twice", "name each pair once", slug="usage.invalid-name")
 
 
 def _warn(terminal: Terminal, profiles: list[Profile], wanted: Wanted, authority: Authority | None) -> None:

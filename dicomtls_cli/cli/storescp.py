@@ -30,14 +30,14 @@ from dicomtls_cli.cli.values import (
 from dicomtls_cli.cli.words import StrictCommand
 from dicomtls_cli.errors import UsageError
 from dicomtls_cli.pki.files import NewFile, write_files
-from dicomtls_cli.services.admission import Admission
+from dicomtls_cli.services.admission import Admission, default_hosts
 from dicomtls_cli.services.lifetime import Lifetime
 from dicomtls_cli.services.limits import raise_file_limit
 from dicomtls_cli.services.peer import TlsOptions
 from dicomtls_cli.services.refusals import Refusals
 from dicomtls_cli.services.server import ServerOptions, StorageServer
 from dicomtls_cli.services.systemd import inherited_sockets
-from dicomtls_cli.tls.policy import PeerCheck, Role
+from dicomtls_cli.tls.policy import Role
 
 if TYPE_CHECKING:
     from dicomtls_cli.services.faults import Faults
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from dicomtls_cli.upperlayer.negotiation import AcceptRules
 
 _T = TypeVar("_T")
-_LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 
 
 @click.command(cls=StrictCommand, dialect=STORESCP, short_help="Receive DICOM over TLS.")
@@ -164,7 +163,7 @@ def storescp(
     place.take_sockets()
     options = ServerOptions(
         port=place.port if place.port is not None else TLS_PORT if tls else PLAIN_PORT,
-        hosts=place.hosts or _default_hosts(tls, link.family),
+        hosts=place.hosts or default_hosts(tls, link.family),
         output=None if ignore else output or Path(),
         context=admission.context,
         aet=own_aet,
@@ -252,13 +251,6 @@ def _one(what: str, said: list[_T | None]) -> _T | None:
             slug="usage.contradiction",
         )
     return values.pop() if values else None
-
-
-def _default_hosts(tls: TlsOptions | None, family: socket.AddressFamily) -> tuple[str, ...]:
-    """Return where to listen unless told: whoever lets strangers in does so on loopback."""
-    if tls is not None and tls.peer_check is PeerCheck.REQUIRE:
-        return ()
-    return tuple(host for kind, host in _LOOPBACK.items() if family in (socket.AF_UNSPEC, kind))
 
 
 def _write_ready_file(path: Path, server: StorageServer, metrics_port: int | None) -> None:

@@ -11,12 +11,13 @@ import click
 
 from dicomtls_cli.dimse.status import StatusClass, classify
 from dicomtls_cli.errors import UsageError
-from dicomtls_cli.services.peer import Peer
+from dicomtls_cli.services.peer import PLAIN_PORT as PLAIN_PORT
+from dicomtls_cli.services.peer import TLS_PORT as TLS_PORT
+from dicomtls_cli.services.peer import Peer, split_address
+from dicomtls_cli.services.peer import parse_peer as parse_peer
+from dicomtls_cli.services.peer import parse_port as parse_port
 from dicomtls_cli.tls.names import is_address
 from dicomtls_cli.upperlayer.negotiation import ae_title
-
-TLS_PORT = 2762
-PLAIN_PORT = 11112
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(//|(?<=resource:))")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s)?")
@@ -25,7 +26,6 @@ _HOURS = {"h": 1, "d": 24, "w": 168}
 _LONGEST_SPAN = timedelta(days=36500)
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(?:([KMGT])(i?B)?|B)?")
 _PORT = re.compile(r"\d{1,5}")
-_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?|[^\x00-\x7f]\S*")
 
 
 class _AeTitle(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
@@ -201,51 +201,6 @@ SECONDS_WITH_UNIT = _Seconds(with_unit=True)
 MAX_PDU = click.IntRange(4096, 131072)
 
 
-def parse_peer(text: str, *, aec: str | None, tls: bool) -> tuple[Peer, bool]:
-    """Parse `[AET@]host[:port]` or `[AET@][v6]:port`; tell also whether the port was written.
-
-    The default port is 2762 with TLS, 11112 without. Raises UsageError.
-    """
-    called, at, address = text.rpartition("@")
-    if at:
-        called = ae_title(called)
-        if aec is not None and aec != called:
-            raise UsageError(
-                f"`{text}` and `--aec {aec}` name different called AE titles",
-                "give one of them",
-                slug="usage.contradiction",
-            )
-    host, port = _split_address(address, text)
-    number = port if port is not None else TLS_PORT if tls else PLAIN_PORT
-    return Peer(host, number, called if at else aec or "ANY-SCP"), port is not None
-
-
-def _split_address(address: str, text: str) -> tuple[str, int | None]:
-    port: str | None = None
-    if address.startswith("["):
-        host, bracket, rest = address[1:].partition("]")
-        if not bracket or (rest and not rest.startswith(":")) or ":" not in host:
-            raise _not_a_peer(text)
-        port = rest[1:] if rest else None
-    elif address.count(":") > 1:
-        host = address
-    else:
-        host, colon, after = address.partition(":")
-        port = after if colon else None
-        if not _HOST.fullmatch(host) or host.isdigit():
-            raise _not_a_peer(text)
-    if ":" in host and not re.fullmatch(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?", host):
-        raise _not_a_peer(text)
-    return host, None if port is None else parse_port(port)
-
-
-def parse_port(text: str) -> int:
-    """Parse a TCP port, 1 to 65535; raise UsageError."""
-    if not _PORT.fullmatch(text) or not 1 <= int(text) <= 65535:
-        raise UsageError(f"`{text}` is not a port", "a port is a number from 1 to 65535", slug="usage.port")
-    return int(text)
-
-
 def parse_listening_port(text: str) -> int:
     """Parse the port an SCP listens on, where 0 is any that is free; raise UsageError."""
     return 0 if text == "0" else parse_port(text)
@@ -260,12 +215,12 @@ def parse_bind(text: str) -> tuple[str | None, str | None, int | None]:
         return None, None, parse_listening_port(text)
     called, at, address = text.rpartition("@")
     if at:
-        host, port = _split_address(address, text)
+        host, port = split_address(address, text)
         return ae_title(called), host, port
     name, colon, port_text = text.rpartition(":")
     if colon and port_text.isdigit() and ":" not in name and not is_address(name):
         return ae_title(name), None, parse_listening_port(port_text)
-    host, port = _split_address(text, text)
+    host, port = split_address(text, text)
     return None, host, port
 
 
@@ -281,11 +236,3 @@ def take_peer(words: list[str], *, aec: str | None, tls: bool) -> tuple[Peer, li
     if not has_port and rest and looks_like_port(rest[0]):
         return Peer(peer.host, parse_port(rest[0]), peer.called_aet), rest[1:]
     return peer, rest
-
-
-def _not_a_peer(text: str) -> UsageError:
-    return UsageError(
-        f"`{text}` is not a peer",
-        "write `[AET@]host[:port]`, `host port`, or `[IPv6]:port`",
-        slug="usage.peer",
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from dicomtls_cli.pki.validity import Validity
 
 logger = logging.getLogger("dicomtls.tls")
+
+_LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 
 
 class Admission:
@@ -101,3 +104,10 @@ class Admission:
             f"drop `{without}`, or name the calling AE titles with `--allow`",
             slug="usage.contradiction",
         )
+
+
+def default_hosts(tls: TlsOptions | None, family: socket.AddressFamily) -> tuple[str, ...]:
+    """Return where to listen unless told, empty for all addresses: who lets strangers in does so on loopback."""
+    if tls is not None and tls.peer_check == PeerCheck.REQUIRE:
+        return ()
+    return tuple(host for kind, host in _LOOPBACK.items() if family in (socket.AF_UNSPEC, kind))

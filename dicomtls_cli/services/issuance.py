@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,24 +24,24 @@ USUAL_PASSWORD = b"secret"
 class Wanted(NamedTuple):
     """The options as they were given."""
 
-    hosts: tuple[str, ...]
-    subject: str | None
-    days: int
-    key_type: str
-    out_dir: Path
-    passphrase_file: Path | None
-    p12: bool
-    ca: str | None
-    ca_passphrase_file: Path | None
-    csr: bool
-    sign: Path | None
-    renew: Path | None
-    key: Path | None
-    revoke: tuple[Path, ...]
-    crl: bool
-    fault: str | None
-    force: bool
-    dry_run: bool
+    hosts: tuple[str, ...] = ()
+    subject: str | None = None
+    days: int = 365
+    key_type: str = "rsa2048"
+    out_dir: Path = Path()
+    passphrase_file: Path | None = None
+    p12: bool = False
+    ca: str | None = None
+    ca_passphrase_file: Path | None = None
+    csr: bool = False
+    sign: Path | None = None
+    renew: Path | None = None
+    key: Path | None = None
+    revoke: tuple[Path, ...] = ()
+    crl: bool = False
+    fault: str | None = None
+    force: bool = False
+    dry_run: bool = False
 
 
 class Made(NamedTuple):
@@ -54,6 +55,22 @@ class Made(NamedTuple):
     follows: Followed | None = None
     contents: tuple[NewFile, ...] = ()
     der: bytes | None = None
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise UsageError unless each of `names` can become the name of a file, and they differ."""
+    for name in names:
+        hint = ""
+        if not name.strip() or not name.isprintable():
+            hint = "a NAME becomes two file names: write letters and digits, as in `orthanc`"
+        elif name[0] in "-.+~" or any(character in '/\\:*?"<>|' for character in name):
+            hint = "a NAME becomes two file names: choose the directory with `--out-dir`"
+        elif Path(name).suffix.lower() in (".crt", ".key", ".pem", ".cer", ".der"):
+            hint = f"write `dicomtls gencert {shlex.quote(Path(name).stem)}`: the endings are added"
+        if hint:
+            raise UsageError(f"`{name}` cannot be a NAME", hint, slug="usage.invalid-name")
+    if len({name.casefold() for name in names}) < len(names):
+        raise UsageError("a NAME is given twice", "name each pair once", slug="usage.invalid-name")
 
 
 def open_ca(wanted: Wanted) -> Authority | None:
@@ -186,3 +203,22 @@ def make(one: Made, wanted: Wanted, authority: Authority | None, passphrase: byt
         chain = [der, *([] if authority is None else [authority.der])]
         contents.append(key_store(one.profile.name, key, chain, passphrase or USUAL_PASSWORD))
     return one._replace(contents=files(*contents), der=der)
+
+
+def targets_of(made: Sequence[Made], authority: Authority | None) -> list[Path]:
+    """Return the files that `write` makes anew: those of `made`, and those of a new `authority`."""
+    targets = [path for one in made for path in one.files]
+    if authority is not None and authority.new:
+        targets += [authority.path("key"), authority.path("crt")]
+    return targets
+
+
+def write(made: Sequence[Made], authority: Authority | None, *, force: bool) -> None:
+    """Write what was `made`, and what it means for the files of its CA; all or nothing. Raises OutputError."""
+    from dicomtls_cli.pki.files import write_files
+
+    files = [file for one in made for file in one.contents]
+    if authority is not None:
+        files += authority.own_files()
+        files.append(authority.index_with([one.der for one in made if one.der is not None]))
+    write_files(files, force=force)

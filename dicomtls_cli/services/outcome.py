@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 from dicomtls_cli.errors import DicomTlsError, ExitCode, InputError
@@ -24,6 +25,11 @@ class Outcome(NamedTuple):
     length: int = 0
     transfer_syntax: str = ""
     refusal: str = ""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.instance.path
 
     @property
     def is_stored(self) -> bool:

@@ -19,6 +19,13 @@ from dicomtls_cli.tls.policy import Identity, PeerCheck, Role, TlsPolicy
 from dicomtls_cli.tls.profiles import DEFAULT_PROFILE, Profile
 from dicomtls_cli.upperlayer.header import OWN_MAXIMUM
 from dicomtls_cli.upperlayer.items import UserIdentity
+from dicomtls_cli.upperlayer.negotiation import ae_title
+
+TLS_PORT = 2762
+PLAIN_PORT = 11112
+
+_PORT = re.compile(r"\d{1,5}")
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?|[^\x00-\x7f]\S*")
 
 
 class Peer(NamedTuple):
@@ -97,6 +104,60 @@ class Target(NamedTuple):
 
     peer: Peer
     requestor: Requestor
+
+
+def parse_peer(text: str, *, aec: str | None, tls: bool) -> tuple[Peer, bool]:
+    """Parse `[AET@]host[:port]` or `[AET@][v6]:port`; tell also whether the port was written.
+
+    The default port is 2762 with TLS, 11112 without. Raises UsageError.
+    """
+    called, at, address = text.rpartition("@")
+    if at:
+        called = ae_title(called)
+        if aec is not None and aec != called:
+            raise UsageError(
+                f"`{text}` and `--aec {aec}` name different called AE titles",
+                "give one of them",
+                slug="usage.contradiction",
+            )
+    host, port = split_address(address, text)
+    number = port if port is not None else TLS_PORT if tls else PLAIN_PORT
+    return Peer(host, number, called if at else aec or "ANY-SCP"), port is not None
+
+
+def split_address(address: str, text: str) -> tuple[str, int | None]:
+    """Split `host[:port]` or `[v6]:port`, a part of `text`, into host and port; raise UsageError."""
+    port: str | None = None
+    if address.startswith("["):
+        host, bracket, rest = address[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")) or ":" not in host:
+            raise _not_a_peer(text)
+        port = rest[1:] if rest else None
+    elif address.count(":") > 1:
+        host = address
+    else:
+        host, colon, after = address.partition(":")
+        port = after if colon else None
+        if not _HOST.fullmatch(host) or host.isdigit():
+            raise _not_a_peer(text)
+    if ":" in host and not re.fullmatch(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?", host):
+        raise _not_a_peer(text)
+    return host, None if port is None else parse_port(port)
+
+
+def parse_port(text: str) -> int:
+    """Parse a TCP port, 1 to 65535; raise UsageError."""
+    if not _PORT.fullmatch(text) or not 1 <= int(text) <= 65535:
+        raise UsageError(f"`{text}` is not a port", "a port is a number from 1 to 65535", slug="usage.port")
+    return int(text)
+
+
+def _not_a_peer(text: str) -> UsageError:
+    return UsageError(
+        f"`{text}` is not a peer",
+        "write `[AET@]host[:port]`, `host port`, or `[IPv6]:port`",
+        slug="usage.peer",
+    )
 
 
 def tls_context(role: Role, options: TlsOptions) -> ssl.SSLContext:

@@ -21,6 +21,11 @@ class Skipped(NamedTuple):
     error: DicomTlsError
     expected: bool
 
+    @property
+    def is_stored(self) -> bool:
+        """False, as for any outcome that is none."""
+        return False
+
 
 def shown(path: Path | str) -> str:
     """Return `path` for a message, with a beginning that leaves room for the reason."""
