@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from dicomtls_cli.services.naming import parse_layout
     from dicomtls_cli.services.outcome import Outcome
     from dicomtls_cli.services.peer import Peer, Timeouts, TlsOptions
+    from dicomtls_cli.services.reception import OnDuplicate, StorageOptions
     from dicomtls_cli.services.skipped import Skipped
-    from dicomtls_cli.services.storage import OnDuplicate, StorageOptions
     from dicomtls_cli.tls.policy import Identity, PeerCheck, Role
     from dicomtls_cli.tls.profiles import PROFILES
     from dicomtls_cli.upperlayer.negotiation import AcceptRules, user_identity
@@ -80,7 +80,7 @@ _HOMES = {
     "Faults": "services.faults",
     "Identity": "tls.policy",
     "NodeFiles": "api.certificates",
-    "OnDuplicate": "services.storage",
+    "OnDuplicate": "services.reception",
     "Opened": "services.events",
     "Outcome": "services.outcome",
     "PROFILES": "tls.profiles",
@@ -91,7 +91,7 @@ _HOMES = {
     "Refused": "services.events",
     "Role": "tls.policy",
     "Skipped": "services.skipped",
-    "StorageOptions": "services.storage",
+    "StorageOptions": "services.reception",
     "StorageServer": "api.receiver",
     "Timeouts": "services.peer",
     "TlsOptions": "services.peer",

@@ -14,8 +14,8 @@ from dicomtls_cli.services.admission import Admission, default_hosts
 from dicomtls_cli.services.events import Event, Received
 from dicomtls_cli.services.faults import Faults
 from dicomtls_cli.services.peer import PLAIN_PORT, TLS_PORT, Timeouts, TlsOptions
+from dicomtls_cli.services.reception import StorageOptions
 from dicomtls_cli.services.server import ServerOptions
-from dicomtls_cli.services.storage import StorageOptions
 from dicomtls_cli.upperlayer.negotiation import AcceptRules, ae_title
 
 

@@ -37,7 +37,7 @@ from dicomtls_cli.services.peer import TlsOptions
 from dicomtls_cli.services.refusals import Refusals
 from dicomtls_cli.services.server import ServerOptions, StorageServer
 from dicomtls_cli.services.systemd import inherited_sockets
-from dicomtls_cli.tls.policy import Role
+from dicomtls_cli.tls.policy import PeerCheck, Role
 
 if TYPE_CHECKING:
     from dicomtls_cli.services.faults import Faults
