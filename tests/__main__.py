@@ -21,6 +21,11 @@ PEERS = {
     "orthanc": Path("/usr/sbin/Orthanc"),
     "openssl": Path("/usr/bin/openssl"),
     "gnutls-bin": Path("/usr/bin/gnutls-cli"),
+    "curl": Path("/usr/bin/curl"),
+    # The shells that completion is tried in, and what reads the man pages.
+    "zsh": Path("/usr/bin/zsh"),
+    "fish": Path("/usr/bin/fish"),
+    "man-db": Path("/usr/bin/man"),
 }
 
 

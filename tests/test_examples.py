@@ -32,6 +32,8 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 def test_all_of_them_are_run() -> None:
     assert {path.name for path in EXAMPLES.iterdir()} == {
+        "Dockerfile",  # tests/test_container.py
+        "Dockerfile.dockerignore",
         "ae-map.toml",
         "compose.yaml",
         "github-actions.yml",

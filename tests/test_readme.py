@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from dicomtls_cli.services.server import ServerOptions, StorageServer
 from dicomtls_cli.tls.policy import Role
 from tests.support import cli, peers
 from tests.support.pki import make_identity
+from tests.support.sources import copy_sources
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -46,14 +46,8 @@ def git(folder: Path, *words: str) -> str:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Copy what a clone would have, were everything here committed."""
-    if not (ROOT / ".git").exists() or not shutil.which("git"):
-        pytest.skip("this is no git checkout")
-    copy = tmp_path / "checkout"
-    for name in git(ROOT, "ls-files", "-co", "--exclude-standard", "-z").split("\0"):
-        if name and (ROOT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, copy / name)
+    """Make a clone of what is here."""
+    copy = copy_sources(tmp_path / "checkout")
     git(copy, "init", "-q")
     git(copy, "add", "-A")
     git(copy, "commit", "-q", "-m", "copy")

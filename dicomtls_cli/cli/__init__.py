@@ -6,6 +6,7 @@ import errno
 import io
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 import click
 
@@ -25,6 +26,11 @@ _COMMANDS = {
     "inspect": (_HERE + "inspect:inspect", "Say what a certificate, key or peer is, and who takes it."),
     "orthanc": (_HERE + "orthanc:orthanc", "Write, check and try Orthanc's DICOM TLS configuration."),
     "demo": (_HERE + "demo:demo", "See all of it work on this machine, without a peer or a file."),
+    "completion": (
+        _HERE + "completion:completion",
+        "Print what makes a shell complete the words of dicomtls.",
+    ),
+    "help": (_HERE + "help:help_command", "Explain a topic or a command."),
 }
 
 
@@ -60,12 +66,14 @@ def _run(words: list[str]) -> int:
         return int(code or 0)
     except DicomTlsError as error:
         return _report(error, words)
+    except SystemExit:  # so click leaves where the reader of help has left
+        return int(ExitCode.CANNOT_WRITE)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.message, err=True)
         return int(ExitCode.USAGE)
     except click.UsageError as error:
         hint = f"`{error.ctx.command_path if error.ctx else 'dicomtls'} --help` says what it takes"
-        message = error.format_message().rstrip(".")
+        message = " ".join(error.format_message().split()).rstrip(".")  # click lists choices line by line
         return _report(UsageError(message[:1].lower() + message[1:], hint, slug="usage.invalid"), words)
     except click.Abort:
         return _report(
@@ -94,13 +102,20 @@ def _no_output(error: OSError) -> DicomTlsError:
 
 
 def _report(error: DicomTlsError, words: list[str]) -> int:
-    from dicomtls_cli.cli.terminal import report_error
+    from dicomtls_cli.cli.terminal import report_error, wanted_color
 
-    report_error(error, as_json=_has(words, "--json"))
+    chosen = next((value for word, value in pairwise([*_options(words), ""]) if word == "--color"), None)
+    report_error(error, as_json=_has(words, "--json"), color=wanted_color(chosen))
     return int(error.exit_code)
 
 
 def _has(words: list[str], *spellings: str) -> bool:
     """Tell whether an option was given, also where the line could not be parsed."""
-    options = words[: words.index("--")] if "--" in words else words
+    options = _options(words)
     return any(spelling in options for spelling in spellings)
+
+
+def _options(words: list[str]) -> list[str]:
+    """Return the words that may be options, an attached value as a word of its own."""
+    before = words[: words.index("--")] if "--" in words else words
+    return [part for word in before for part in (word.split("=", 1) if word.startswith("--") else [word])]

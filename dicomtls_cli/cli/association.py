@@ -60,12 +60,14 @@ def association_options(role: Role) -> Decorator[Any]:
         options += [
             click.option("--idle-timeout", type=SECONDS,
                          help="Seconds an association may be without a message [as --dimse-timeout]."),
-            click.option("--request-timeout", type=SECONDS_WITH_UNIT, hidden=True),
+            click.option("--request-timeout", type=SECONDS_WITH_UNIT, hidden=True,
+                         help="The same as --acse-timeout."),
         ]  # fmt: skip
     if requestor:
         options += [
-            click.option("-b", "--bind", "bound_aet", type=BOUND_AET, hidden=True),
-            *(click.option(name, type=SECONDS_WITH_UNIT, hidden=True) for name in _DCM4CHE_SCU_TIMEOUTS),
+            click.option("-b", "--bind", "bound_aet", type=BOUND_AET, hidden=True, help="The same as --aet."),
+            *(click.option(name, type=SECONDS_WITH_UNIT, hidden=True, help=f"Part of --{phase}-timeout.")
+              for name, phase in _DCM4CHE_SCU_TIMEOUTS.items()),
             click.option("-to", "--timeout", "--connect-timeout", "connect_timeout", type=SECONDS,
                          help="Seconds to connect [10]."),
             click.option("--max-send-pdu", "--max-pdulen-snd", "max_send_pdu", type=MAX_PDU, default=131072,

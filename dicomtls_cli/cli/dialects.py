@@ -55,6 +55,10 @@ _ALL_REFUSED = _table(
         "+pb --profile-basic --tls-3des": _OLD_CIPHER,
         "+pn --profile-null --tls-null": _NO_ENCRYPTION,
         "--tls11 --tls1 --ssl3 --ssl2Hello": _OLD_VERSION,
+        "--tls-protocol": Refused(
+            "the versions of TLS have options of their own",
+            "leave it out for TLS 1.2 and 1.3, or write `--tls12` or `--tls13`",
+        ),
         "+rs --seed +ws --write-seed +wf --write-seed-file": _SEED,
         "--proxy": Refused(
             "HTTP proxies are not spoken to", "leave it out, or tunnel: `ssh -L 2762:PEER:2762 GATEWAY`"
@@ -216,6 +220,8 @@ def _preferred(*keywords: str) -> Refused:
     )
 
 
+_ONE_AT_A_TIME = "one operation at a time is performed in each association"
+
 STORESCP = Dialect(
     refused=_ALL_REFUSED
     | _table(
@@ -292,6 +298,10 @@ STORESCP = Dialect(
     | _table(
         {
             "--no-sni": Stated("the server answers to any name"),
+            "--max-pdulen-snd": Stated("what is sent are responses, smaller than any limit", nargs=1),
+            "--max-ops-invoked": Stated("a receiver invokes no operations", nargs=1),
+            "--max-ops-performed": Stated(_ONE_AT_A_TIME, nargs=1),
+            "--not-async": Stated(_ONE_AT_A_TIME),
             "+xa --accept-all": Stated("every transfer syntax of the standard is accepted"),
             "-pm --promiscuous --accept-unknown": Stated(
                 "private SOP classes and unknown ones of storage are accepted"

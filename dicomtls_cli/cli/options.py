@@ -7,13 +7,12 @@ Each set is one decorator that hands its command one object: `output_options` gi
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
-from dicomtls_cli.cli.terminal import Terminal
+from dicomtls_cli.cli.terminal import Terminal, wanted_color
 from dicomtls_cli.cli.values import FILE
 from dicomtls_cli.cli.version import version_option
 from dicomtls_cli.cli.words import STATED_META_KEY
@@ -45,9 +44,12 @@ class Switch:
     def __init__(self, name: str, flags: dict[tuple[str, ...], str]) -> None:
         self.name = name
         self.values = {f"{name}_{number}": value for number, value in enumerate(flags.values())}
+        option = f"--{name.replace('_', '-')}"
         self.options = [
-            click.option(*spellings, variable, is_flag=True, hidden=True)
-            for spellings, variable in zip(flags, self.values, strict=True)
+            click.option(
+                *spellings, variable, is_flag=True, hidden=True, help=f"The same as {option} {value}."
+            )
+            for spellings, (variable, value) in zip(flags, self.values.items(), strict=True)
         ]
 
     def flags(self, function: Callable[..., Any]) -> Any:
@@ -88,7 +90,7 @@ _OUTPUT = [
         "--color",
         type=click.Choice(["auto", "always", "never"]),
         default="auto",
-        help="Colour the output [auto: on a terminal, unless NO_COLOR is set].",
+        help="Colour the output [auto: on a terminal, unless NO_COLOR is set; everywhere if FORCE_COLOR is].",
     ),
     click.option("--log-file", type=FILE, help="Append the log to this file, with times."),
     version_option,
@@ -110,9 +112,7 @@ def _prepare_output(values: dict[str, Any]) -> dict[str, Any]:
     verbosity = -1 if quiet else 2 if debug else min(verbose, 2)
     if level is not None:
         verbosity = max(verbosity, _DCMTK_LEVELS[level]) if verbosity > 0 else _DCMTK_LEVELS[level]
-    color = {"always": True, "never": False}.get(values.pop("color"))
-    if color is None and "NO_COLOR" in os.environ:
-        color = False
+    color = wanted_color(values.pop("color"))
     terminal = Terminal(verbosity, values.pop("as_json"), color, values.pop("log_file"))
     terminal.start(click.get_current_context().meta.get(STATED_META_KEY, []))
     return {**values, "terminal": terminal}

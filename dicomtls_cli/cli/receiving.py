@@ -192,7 +192,7 @@ _FAULTS = [
     click.option("--abort-during", is_flag=True, help="Abort in the middle of a data set."),
     click.option("--abort-after", is_flag=True, help="Abort when a data set was received; it is not stored."),
     click.option("--abort-on", type=click.IntRange(1), metavar="N",
-                 help="... of the Nth C-STORE of each association [1]."),
+                 help="Abort at the Nth C-STORE of each association [1]."),
 ]  # fmt: skip
 
 

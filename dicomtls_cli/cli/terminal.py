@@ -122,6 +122,25 @@ def to_stdout(text: str, color: bool | None = None) -> None:
         raise standard_output_failed(error) from error
 
 
+def show(text: str) -> None:
+    """Print a text that is there to be read and nothing else; who leaves it early (`| head`) has seen enough."""
+    try:
+        to_stdout(text)
+    except OutputError as error:
+        if isinstance(error.__cause__, BrokenPipeError):
+            raise click.exceptions.Exit(int(error.exit_code)) from error
+        raise
+
+
+def wanted_color(chosen: str | None = None) -> bool | None:
+    """Return whether to colour, by `--color` and the environment; None: where it is shown on a terminal."""
+    if chosen in ("always", "never"):
+        return chosen == "always"
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return True if os.environ.get("FORCE_COLOR") else None
+
+
 def standard_output_failed(error: OSError) -> OutputError:
     """Return the error for a standard output that takes nothing, and let nothing more go there."""
     # What is left in the buffer would fail again when Python exits, with a traceback.

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from dicomtls_cli.cli.options import Decorator, Switch, with_options
-from dicomtls_cli.cli.terminal import Terminal, is_interactive, to_stdout
+from dicomtls_cli.cli.terminal import Terminal, is_interactive, show
 from dicomtls_cli.cli.values import FILE, STORE, STORE_OR_NONE, not_empty
 from dicomtls_cli.errors import UsageError
 from dicomtls_cli.material import Prompt
@@ -28,8 +28,7 @@ PASSPHRASE_VARIABLE = "DICOMTLS_KEY_PASSPHRASE"  # noqa: S105 - the name of a va
 def _print_and_exit(lines: Callable[[], Sequence[str]]) -> Any:
     def callback(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
         if wanted and not ctx.resilient_parsing:
-            for line in lines():
-                to_stdout(line)
+            show("\n".join(lines()))
             ctx.exit()
 
     return callback

@@ -17,7 +17,9 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool
 
 
 version_option = click.option(
+    "-V",
     "--version",
+    "version",
     is_flag=True,
     is_eager=True,
     expose_value=False,

@@ -300,6 +300,12 @@ class StrictCommand(click.Command):
 
         return stand_in(self, ctx, args, places[0])
 
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the help, laid out for the terminal at hand."""
+        from dicomtls_cli.cli.formatter import help_text
+
+        return help_text(self, ctx)
+
 
 class StrictGroup(click.Group):
     """A group that checks its own words and imports a command only when that command runs.
@@ -317,6 +323,12 @@ class StrictGroup(click.Group):
             declared = declared_spellings(self, ctx)
             args, _ = check_words(args, declared, program=ctx.command_path, stop_at_positional=True)
         return super().parse_args(ctx, args)
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the help, laid out for the terminal at hand."""
+        from dicomtls_cli.cli.formatter import help_text
+
+        return help_text(self, ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of the table, then what was added by hand."""
@@ -340,8 +352,14 @@ class StrictGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands from the table alone: `--help` imports none of them."""
-        rows = [
+        """Write the list of commands: `--help` imports none of them."""
+        if rows := self.summaries(ctx):
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
+
+    def summaries(self, ctx: click.Context) -> list[tuple[str, str]]:
+        """Return name and line of each command that is not hidden, from the table and without an import."""
+        return [
             (
                 name,
                 self.commands_table[name][1] if name in self.commands_table else command.get_short_help_str(),
@@ -350,6 +368,3 @@ class StrictGroup(click.Group):
             for command in [self.commands.get(name, click.Command(name))]
             if not command.hidden
         ]
-        if rows:
-            with formatter.section("Commands"):
-                formatter.write_dl(rows)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -35,6 +36,16 @@ def need(program: Path) -> None:
         if os.environ.get(REQUIRED):
             pytest.fail(f"{program} is not installed, and {REQUIRED} is set")
         pytest.skip(f"{program} is not installed (apt-get install dcmtk orthanc)")
+
+
+def installed(program: str, package: str = "") -> str:
+    """Return the path of `program`; skip the test where it is not installed, fail it where peers are required."""
+    found = shutil.which(program)
+    if found is None:
+        if os.environ.get(REQUIRED):
+            pytest.fail(f"{program} is not installed, and {REQUIRED} is set")
+        pytest.skip(f"{program} is not installed (apt-get install {package or program})")
+    return found
 
 
 # ---------------------------------------------------------------------- DCMTK

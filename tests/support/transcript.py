@@ -172,8 +172,9 @@ class Session:
             if str(value).endswith((".crt", ".key")):
                 options[name] = str(self.folder / value)  # Orthanc looks beside its own program
         port = str(options.pop("DicomPort", 4242))
-        running = self.stack.enter_context(peers.orthanc(self.folder / ".orthanc", **options))
+        running = self.stack.enter_context(peers.orthanc(self.folder / f".{path.stem}", **options))
         self.ports[port] = str(running.dicom_port)
+        self.ports["8042"] = str(running.http_port)
 
     def _end_job(self) -> tuple[str, str, int]:
         assert self.job is not None, "nothing runs in the background"

@@ -14,23 +14,28 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from tests.support import cli
 
 LIMIT = 30.0
 COLUMNS, ROWS = 100, 40
+DICOMTLS = (sys.executable, "-m", "dicomtls_cli")
 _SEQUENCE = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])")
 
 
 class Tty:
-    """Runs `dicomtls` with a terminal as stdin, stdout and stderr."""
+    """Runs `dicomtls`, or another `program`, with a terminal as stdin, stdout and stderr."""
 
-    def __init__(self, *words: object, term: str = "xterm-256color") -> None:
+    def __init__(
+        self, *words: object, term: str = "xterm-256color", columns: int = COLUMNS,
+        program: tuple[str, ...] = DICOMTLS, **variables: str,
+    ) -> None:  # fmt: skip
         self._master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
         self._before = termios.tcgetattr(slave)
-        line = ["setsid", "--ctty", sys.executable, "-m", "dicomtls_cli", *map(str, words)]
-        environment = {**cli.environment(), "TERM": term}
+        line = ["setsid", "--ctty", *program, *map(str, words)]
+        environment = {**cli.environment(), "TERM": term, **variables}
         environment.pop("COLUMNS")
         self._process = subprocess.Popen(line, stdin=slave, stdout=slave, stderr=slave, env=environment)
         os.close(slave)
@@ -81,7 +86,7 @@ class Tty:
 
 
 @contextlib.contextmanager
-def on_terminal(*words: object, **more: str) -> Iterator[Tty]:
+def on_terminal(*words: object, **more: Any) -> Iterator[Tty]:
     terminal = Tty(*words, **more)
     try:
         yield terminal
