@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import selectors
+import signal
 import socket
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from dicomtls_cli.services.events import Client
@@ -61,6 +63,7 @@ class Arrivals:
         self._waiting: dict[socket.socket, Arrival] = {}  # in the order of their coming
         self._selector = selectors.DefaultSelector()  # never `select`, which cannot count beyond 1,024
         self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
         for listener in self._listeners:
             listener.setblocking(False)
@@ -75,6 +78,8 @@ class Arrivals:
                 self._accept(key.fileobj)
             elif key.fileobj in self._waiting:
                 speaking.append(self._take(key.fileobj))
+            else:
+                self._wake_reader.recv(4096)
         self._drop_silent()
         return speaking
 
@@ -82,6 +87,22 @@ class Arrivals:
         """Let `next` return; safe from any thread, from a signal handler, and after `close`."""
         with contextlib.suppress(OSError):
             self._wake_writer.send(b"\0")
+
+    @contextlib.contextmanager
+    def woken_by_signals(self) -> Iterator[None]:
+        """Let `next` return when a signal comes, so that Python runs its handler.
+
+        A signal between two steps of Python, or one that the system hands to another thread, does not end the wait by
+        itself. Only the main thread runs handlers; in any other nothing is done.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
 
     def close(self) -> None:
         """Listen no more and let go of whoever said nothing."""

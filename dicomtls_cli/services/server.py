@@ -133,9 +133,10 @@ class StorageServer:
         """Serve until `stop`; then let transfers in flight finish within the grace time."""
         assert self._arrivals is not None
         try:
-            while not self._stopping:
-                for arrival in self._arrivals.next():
-                    self._hand_over(arrival)
+            with self._arrivals.woken_by_signals():
+                while not self._stopping:
+                    for arrival in self._arrivals.next():
+                        self._hand_over(arrival)
         finally:
             self._arrivals.close()
             self._drain()

@@ -272,6 +272,37 @@ def test_a_service_manager_that_is_gone_disturbs_nothing() -> None:
         assert scp.ends_with() == 0
 
 
+_SIGNAL_TO_ANOTHER_THREAD = """
+import logging, os, signal, threading
+from dicomtls_cli.services import arrivals
+from dicomtls_cli.cli import main
+
+waits = threading.Event()
+selector = arrivals.selectors.DefaultSelector
+class Watched(selector):
+    def select(self, timeout=None):
+        waits.set()
+        return super().select(timeout)
+arrivals.selectors.DefaultSelector = Watched
+
+def send():
+    waits.wait()
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+threading.Thread(target=send, daemon=True).start()
+main(["storescp", "--no-tls", "--port", "0", "--ignore"])
+"""
+
+
+def test_a_signal_that_another_thread_got_ends_it_too() -> None:
+    """The system may hand it to any thread, or to the main one a moment before it waits: that wait is not interrupted."""
+    done = subprocess.run(
+        [sys.executable, "-c", _SIGNAL_TO_ANOTHER_THREAD],
+        env=cli.environment(), capture_output=True, text=True, timeout=LIMIT, check=False,
+    )  # fmt: skip
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+
+
 # --- how long, how many ----------------------------------------------------------------------------------
 
 
