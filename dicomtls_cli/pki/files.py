@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from dicomtls_cli.errors import InputError, OutputError
-from dicomtls_cli.pki.staged import Staged, stage
 
 READ_LIMIT = 16 * 1024 * 1024
 """Bytes: far more than any certificate bundle, far less than hurts."""
@@ -77,7 +75,7 @@ def open_regular(path: Path, what: str) -> Iterator[BinaryIO]:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InputError(
             f"{shown} cannot be read: {reason}",
-            f"check it with `ls -l {shlex.quote(str(path))}`",
+            f"check it with `ls -l {_quoted(path)}`",
             slug="file.unreadable",
         ) from None
 
@@ -174,6 +172,8 @@ def write_files(files: Sequence[NewFile], *, force: bool = False) -> None:
     replaced, not even one that appears in between. With `force` a symbolic link is replaced, not followed.
     Raises `OutputError`.
     """
+    from dicomtls_cli.pki.staged import Staged, stage  # who only reads needs none of it
+
     for file in files:
         check_targets([file.path], force=force or file.replaces)
     staged: list[Staged] = []
@@ -224,7 +224,7 @@ def _told(path: Path) -> Iterator[None]:
         if number in _NO_DIRECTORY:
             raise OutputError(
                 f"cannot write `{path}`: the directory `{path.parent}` does not exist",
-                f"make it with `mkdir -p {shlex.quote(str(path.parent))}`",
+                f"make it with `mkdir -p {_quoted(path.parent)}`",
                 slug="output.no-directory",
             ) from None
         if number in _NOT_WRITABLE:
@@ -242,3 +242,9 @@ def _told(path: Path) -> Iterator[None]:
         raise OutputError(
             f"cannot write `{path}`: {reason}", "nothing was left behind", slug="output.failed"
         ) from None
+
+
+def _quoted(path: Path) -> str:
+    import shlex
+
+    return shlex.quote(str(path))

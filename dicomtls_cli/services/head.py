@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import struct
-import zlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -194,6 +193,8 @@ def _walk_anyhow(data: memoryview, encoding: Encoding, wanted: frozenset[int]) -
 
 def _read_deflated(data: memoryview, wanted: frozenset[int], complete: bool) -> Head:
     """Read a data set that is one raw deflate stream (RFC 1951, PS3.5 A.5)."""
+    import zlib
+
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         inflated = inflater.decompress(data, MAX_INFLATED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 from dicomtls_cli.errors import DicomTlsError
 from dicomtls_cli.services.agenda import Agenda, Kind, as_stored
@@ -15,6 +15,9 @@ from dicomtls_cli.services.scan import Instance
 from dicomtls_cli.services.sender import Sender, Wishes
 from dicomtls_cli.services.transcode import fallbacks
 from dicomtls_cli.upperlayer.negotiation import Proposal
+
+if TYPE_CHECKING:
+    from queue import SimpleQueue
 
 __all__ = ["Outcome", "Wishes", "convertible", "send"]
 
@@ -104,6 +107,8 @@ class _Crew:
         So a peer that is not there is told of once, and one that takes fewer associations than `jobs` gets
         everything over those it takes.
         """
+        from queue import SimpleQueue  # one association needs none
+
         news: SimpleQueue[Outcome | Sender | BaseException | None] = SimpleQueue()
         senders: list[Sender] = []
 

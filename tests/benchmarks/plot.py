@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-COLOURS = {"ours": "#1b7f5c", "DCMTK": "#8a8f98", "pynetdicom": "#c98a2b", "bare": "#4b6cb7", "scan": "#1b7f5c"}
+COLOURS = {
+    "ours": "#1b7f5c",
+    "DCMTK": "#8a8f98",
+    "pynetdicom": "#c98a2b",
+    "bare": "#4b6cb7",
+    "scan": "#1b7f5c",
+}
 
 
 def plot(report: dict[str, Any], target: Path) -> None:

@@ -295,7 +295,7 @@ main(["storescp", "--no-tls", "--port", "0", "--ignore"])
 
 
 def test_a_signal_that_another_thread_got_ends_it_too() -> None:
-    """The system may hand it to any thread, or to the main one a moment before it waits: that wait is not interrupted."""
+    """The system hands it to any thread, or to the main one a moment before it waits: that ends no wait."""
     done = subprocess.run(
         [sys.executable, "-c", _SIGNAL_TO_ANOTHER_THREAD],
         env=cli.environment(), capture_output=True, text=True, timeout=LIMIT, check=False,
