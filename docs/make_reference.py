@@ -81,7 +81,8 @@ def section(command: Command) -> Iterator[str]:
     yield f"## {command.name}\n"
     yield f"```text\ndicomtls {command.name} [OPTIONS]{arguments_of(command)}\n```\n"
     for paragraph in command.paragraphs:
-        yield f"```sh\n{paragraph.text}\n```\n" if paragraph.is_verbatim else f"{paragraph.text}\n"
+        language = "toml" if paragraph.text.startswith("[") else "sh"
+        yield f"```{language}\n{paragraph.text}\n```\n" if paragraph.is_verbatim else f"{paragraph.text}\n"
     yield "| option | |\n|---|---|"
     for spelled, about in option_rows(command):
         yield f"| {markdown_cell(spelled)} | {markdown_cell(about)} |"

@@ -12,29 +12,17 @@ import tarfile
 import time
 import zipfile
 from email import message_from_string
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
 
-from tests.support import cli, peers
+from tests.support import peers
 from tests.support.sources import copy_sources
+from tests.support.wheels import base_python, build, install, make_environment
+from tests.support.wheels import run as run_in
 
 ROOT = Path(__file__).parents[1]
-LIMIT = 300  # seconds for an installation on a loaded machine
-EPOCH = "1700000000"
-
-
-def build(sources: Path, into: Path) -> dict[str, Path]:
-    """Build the source distribution and the wheel; nothing is fetched."""
-    pytest.importorskip("hatchling")
-    environment = {**cli.environment(), "SOURCE_DATE_EPOCH": EPOCH, "PYTHONPATH": ""}
-    done = subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-d", into, "-t", "sdist", "-t", "wheel"],
-        cwd=sources, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return {path.suffix.lstrip("."): path for path in into.iterdir()}
 
 
 def hashes(built: dict[str, Path]) -> dict[str, str]:
@@ -84,6 +72,12 @@ def test_what_the_wheel_holds(built: dict[str, Path]) -> None:
     assert others == {f"dicomtls_cli-{metadata['Version']}.{kind}" for kind in ("data", "dist-info")}
     pages = {Path(name).name for name in names if "/share/man/man1/" in name}
     assert pages == {path.name for path in (ROOT / "docs" / "man").iterdir()}
+    for script in (
+        "bash-completion/completions/dicomtls",
+        "zsh/site-functions/_dicomtls",
+        "fish/vendor_completions.d/dicomtls.fish",
+    ):
+        assert [name for name in names if name.endswith(f".data/data/share/{script}")], script
     assert [name for name in names if re.search(r"(^|/)(tests?|__pycache__)/", name)] == []
     assert metadata["License-Expression"] == "MIT"
     assert metadata.get_all("License-File") == ["LICENSE"]
@@ -117,25 +111,12 @@ def newest_python() -> str | None:
 @pytest.mark.parametrize("which", ["this", "newest"])
 def test_installed_alone(which: str, built: dict[str, Path], tmp_path: Path) -> None:
     """Only the wheel and what it asks for: a dependency that the tests brought along would be missing."""
-    python = getattr(sys, "_base_executable", sys.executable) if which == "this" else newest_python()
+    python = base_python() if which == "this" else newest_python()
     if python is None:
         pytest.skip("no newer Python is installed")
-    environment = {n: v for n, v in cli.environment().items() if n not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    environment["PIP_NO_COMPILE"] = "1"
-
-    def run(*words: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(word) for word in words], cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=LIMIT, check=False,
-        )  # fmt: skip
-
-    made = run(python, "-m", "venv", "--without-pip", "alone")
-    if made.returncode:
-        pytest.skip("this Python makes no virtual environments (Debian: apt-get install python3-venv)")
-    alone = tmp_path / "alone"
-    done = run(
-        sys.executable, "-m", "pip", "--python", alone / "bin" / "python", "install", "-q", built["whl"]
-    )
+    run = partial(run_in, tmp_path)
+    alone = make_environment(tmp_path, python)
+    done = install(alone, built["whl"])
     if "Could not find a version" in done.stderr and not os.environ.get(peers.REQUIRED):
         pytest.skip("pip finds no packages: there is no network here")
     assert done.returncode == 0, done.stdout + done.stderr

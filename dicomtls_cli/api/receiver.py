@@ -95,6 +95,8 @@ class StorageServer:
         return self._admission.renew(self._running)
 
     def __enter__(self) -> Self:
+        if self._server is not None:
+            raise RuntimeError("the receiver runs already: its port is in `port`")
         admission = self._admission
         options = replace(self._options, context=admission.context, access=admission.rules)
         server = services.StorageServer(options, self._tell)

@@ -11,8 +11,8 @@ from itertools import pairwise
 import click
 
 from dicomtls_cli.cli.version import version_option
-from dicomtls_cli.cli.words import StrictGroup
-from dicomtls_cli.errors import DicomTlsError, ExitCode, UsageError
+from dicomtls_cli.cli.words import StrictGroup, of_click
+from dicomtls_cli.errors import DicomTlsError, ExitCode
 
 _HERE = "dicomtls_cli.cli."
 _COMMANDS = {
@@ -72,9 +72,7 @@ def _run(words: list[str]) -> int:
         click.echo(error.message, err=True)
         return int(ExitCode.USAGE)
     except click.UsageError as error:
-        hint = f"`{error.ctx.command_path if error.ctx else 'dicomtls'} --help` says what it takes"
-        message = " ".join(error.format_message().split()).rstrip(".")  # click lists choices line by line
-        return _report(UsageError(message[:1].lower() + message[1:], hint, slug="usage.invalid"), words)
+        return _report(of_click(error), words)
     except click.Abort:
         return _report(
             DicomTlsError("interrupted", slug="interrupted", exit_code=ExitCode.INTERRUPTED), words

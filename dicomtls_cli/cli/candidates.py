@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
@@ -178,12 +179,14 @@ def _peers(ctx: click.Context, begun: str) -> Candidates:
     from dicomtls_cli.services.peers_file import load_peers, peers_files
 
     words = [part for word in ctx.obj for part in (word.split("=", 1) if word.startswith("--") else [word])]
-    config = next((Path(value) for word, value in pairwise(words) if word == "--config"), None)
+    named = [value for word, value in pairwise(words) if word == "--config"]
+    # The shell has not expanded what is still being typed.
+    config = Path(os.path.expandvars(os.path.expanduser(named[-1]))) if named else None  # noqa: PTH111 - never raises
     try:
         peers = load_peers(peers_files(config))
     except DicomTlsError:
         return Candidates()
-    return _matching((Candidate(f"@{name}", peer.address) for name, peer in peers.items()), begun)
+    return _matching((Candidate(f"@{name}", peer.called_address) for name, peer in peers.items()), begun)
 
 
 def _suites(_ctx: click.Context, begun: str) -> Candidates:

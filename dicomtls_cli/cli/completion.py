@@ -46,10 +46,20 @@ def completion(shell: str, words: tuple[str, ...], begun: str | None) -> int:
     from dicomtls_cli.cli import group
     from dicomtls_cli.cli.candidates import find_candidates
 
-    found = find_candidates(group, words, begun)
+    found = find_candidates(group, [_unquoted(word) for word in words] if shell == "bash" else words, begun)
     lines = [f"{word.value}\t{word.about}".rstrip("\t") for word in found.words]
     if found.files_after is not None:
         lines.append(f"{_FILES}\t{found.files_after}")
     if lines:
         show("\n".join(lines))
     return 0
+
+
+def _unquoted(word: str) -> str:
+    """Return a word of a line without its quotes: bash hands words over as they were typed."""
+    import shlex
+
+    try:
+        return "".join(shlex.split(word))
+    except ValueError:
+        return word

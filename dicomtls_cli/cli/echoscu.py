@@ -15,6 +15,7 @@ from dicomtls_cli.cli.requestor import (
     peers_from,
     refuse_pem_files,
     report_echo,
+    report_failure,
     targets_from,
 )
 from dicomtls_cli.cli.terminal import Terminal
@@ -42,7 +43,7 @@ from dicomtls_cli.tls.policy import Role
 )
 @click.option("--interval", type=SECONDS, help="Seconds from one time to the next [1].")
 @click.option(
-    "--deadline", type=SECONDS, help="Seconds after which all ends; what has no answer then failed."
+    "--deadline", type=SECONDS, help="Seconds after which all ends; who has not answered by then has failed."
 )
 @output_options
 @tls_options(Role.REQUESTOR)
@@ -95,7 +96,7 @@ def _once(terminal: Terminal, targets: list[Target]) -> int:
         while told in outcomes:
             outcome = outcomes.pop(told)
             if isinstance(outcome, DicomTlsError):
-                terminal.error(outcome)
+                report_failure(terminal, targets[told].peer, outcome)
                 code = code or int(outcome.exit_code)
             else:
                 report_echo(terminal, outcome)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +15,21 @@ from dicomtls_cli.cli.association import Link, association_options
 from dicomtls_cli.cli.options import output_options
 from dicomtls_cli.cli.requestor import make_requestor
 from dicomtls_cli.cli.tls import PASSPHRASE_VARIABLE, tls_options
-from dicomtls_cli.cli.values import take_peer
-from dicomtls_cli.cli.words import OPTIONS_META_KEY
+from dicomtls_cli.cli.values import FILE, take_peer
+from dicomtls_cli.cli.words import OPTIONS_META_KEY, of_click
+from dicomtls_cli.errors import DicomTlsError
 from dicomtls_cli.services.peer import Target, TlsOptions
-from dicomtls_cli.services.peers_file import NamedPeer, find_peer
+from dicomtls_cli.services.peers_file import OF_TLS, NamedPeer, find_peer
 from dicomtls_cli.tls.policy import Role
 
 # What belongs together: an option on the line takes the place of all the settings of its set.
 _SETS = (
     {"cert", "key", "tls_pair", "key_store", "key_store_pass", "key_passphrase_file", "passphrase", "ask",
      "anonymous_tls"},
-    {"trust", "trust_store", "trust_passphrase_file", "trust_store_pass"},
+    {"trust", "trust_ca", "trust_store", "trust_passphrase_file", "trust_store_pass"},
     {"aet", "bound_aet"},
 )  # fmt: skip
-_TLS = {"cert", "key", "key_store", "key_passphrase_file", "anonymous_tls", "trust", "trust_ca", "crl", "pin",
-        "identity", "trust_passphrase_file", "peer_cert", "tls_profile", "x509_strict"}  # fmt: skip
+_TLS = {setting.replace("-", "_") for setting in OF_TLS}
 
 
 def stand_in(command: click.Command, ctx: click.Context, words: Sequence[str], at: int) -> list[str]:
@@ -39,36 +41,49 @@ def stand_in(command: click.Command, ctx: click.Context, words: Sequence[str], a
     peer = find_peer(words[at][1:], _config(words))
     defaults = _defaults(peer, given)
     ctx.default_map = defaults
-    called = peer.settings.get("aec")
-    address = (
-        peer.address
-        if called is None or "aec" in given or "@" in peer.address
-        else f"{called}@{peer.address}"
-    )
+    address = peer.address if "aec" in given else peer.called_address
     return [*words[:at], address, *words[at + 1 :]]
 
 
 def named_target(ctx: click.Context, word: str) -> Target:
     """Return the peer that `word` names, one of several on the line of `ctx`, and how it is reached.
 
-    The options of the line count for it as if it were the only one. Raises InputError and UsageError.
+    The options of the line count for it as if it were the only one. Raises DicomTlsError, which names the peer.
     """
     command = ctx.command
-    alone = command.make_context(ctx.info_name, [*ctx.meta[OPTIONS_META_KEY], word], parent=ctx.parent)
-    with alone:
-        found: Target = alone.invoke(_target, **alone.params)
-        return found
+    with _about(word):
+        alone = command.make_context(ctx.info_name, [*ctx.meta[OPTIONS_META_KEY], word], parent=ctx.parent)
+        with alone:
+            found: Target = alone.invoke(_target, **alone.params)
+            return found
 
 
 def target_of(name: str, config: Path | None) -> Target:
-    """Return the peer called `name` and how it is reached, as `echoscu @NAME` alone would reach it."""
+    """Return the peer called `name` and how it is reached, as `echoscu @NAME` alone would reach it.
+
+    Raises DicomTlsError, which names the peer.
+    """
     from dicomtls_cli.cli.echoscu import echoscu
 
     words = [f"@{name}", *(["--config", str(config)] if config is not None else [])]
-    ctx = echoscu.make_context("echoscu", words)
-    with ctx:
-        found: Target = ctx.invoke(_target, **ctx.params)
-        return found
+    with _about(words[0]):
+        ctx = echoscu.make_context("dicomtls echoscu", words)
+        with ctx:
+            found: Target = ctx.invoke(_target, **ctx.params)
+            return found
+
+
+@contextlib.contextmanager
+def _about(word: str) -> Iterator[None]:
+    """Say of which peer it is true where something is wrong."""
+    try:
+        yield
+    except (DicomTlsError, click.UsageError) as error:
+        wrong = of_click(error) if isinstance(error, click.UsageError) else error
+        if wrong.slug.startswith("config."):  # these name it
+            raise
+        message = f"{word}: {wrong.message}"
+        raise DicomTlsError(message, wrong.hint, slug=wrong.slug, exit_code=wrong.exit_code) from error
 
 
 @output_options
@@ -108,9 +123,11 @@ def _given(command: click.Command, ctx: click.Context, words: Sequence[str]) -> 
 
 
 def _config(words: Sequence[str]) -> Path | None:
-    for number, word in enumerate(words):
-        if word == "--config" and number + 1 < len(words):
-            return Path(words[number + 1])
-        if word.startswith("--config="):
-            return Path(word.partition("=")[2])
-    return None
+    """Return the peers file that is named, the last one as with any option."""
+    found = None
+    for word, following in pairwise([*words, ""]):
+        if word == "--config":
+            found = FILE.convert(following, None, None)
+        elif word.startswith("--config="):
+            found = FILE.convert(word.partition("=")[2], None, None)
+    return found

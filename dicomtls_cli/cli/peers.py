@@ -13,7 +13,7 @@ from dicomtls_cli.cli.values import FILE
 from dicomtls_cli.cli.words import StrictCommand
 from dicomtls_cli.errors import DicomTlsError, InputError, error_record
 from dicomtls_cli.services.peer import Target
-from dicomtls_cli.services.peers_file import NamedPeer, load_peers, peers_files, user_file
+from dicomtls_cli.services.peers_file import NamedPeer, how_to_write, load_peers, peers_files
 
 
 @click.command(cls=StrictCommand, short_help="List and check the peers that have a name.")
@@ -28,19 +28,27 @@ def peers(file: Path | None, terminal: Terminal) -> int:
     """List the peers of the peers files, and check what is set of each; connect to nobody.
 
     Certificates, keys and trust are read as `echoscu @NAME` would read them. The exit code is 0 only if all of them
-    can be used.
+    can be used. A file gives a peer its name, and says in the words of the options how it is reached:
+
+    \b
+      [defaults]
+      cert = "me.crt"
+      key = "me.key"
+
+    \b
+      [peer.pacs]
+      address = "ORTHANC@pacs.example:2762"
+      trust = "pacs.crt"
+
+    The name then stands for all of that:
 
     \b
       dicomtls peers
-      dicomtls peers --config site.toml
+      dicomtls echoscu @pacs
     """  # noqa: D301
     files = peers_files(file)
     if not files:
-        raise InputError(
-            "there is no peers file",
-            f"write `dicomtls.toml` here or `{user_file()}`, or name one with `--config` (docs/peers.md)",
-            slug="config.no-file",
-        )
+        raise InputError("there is no peers file", how_to_write(), slug="config.no-file")
     found = load_peers(files)
     code = 0
     for peer in found.values():
@@ -50,14 +58,7 @@ def peers(file: Path | None, terminal: Terminal) -> int:
             code = code or int(error.exit_code)
             terminal.record({"ok": False, **_record(peer), "error": error_record(error)})
             if not terminal.as_json:
-                terminal.error(
-                    DicomTlsError(
-                        f"@{peer.name}: {error.message}",
-                        error.hint,
-                        slug=error.slug,
-                        exit_code=error.exit_code,
-                    )
-                )
+                terminal.error(error)
         else:
             terminal.result(_line(peer, target))
             terminal.record({"ok": True, **_record(peer), "called_aet": target.peer.called_aet})

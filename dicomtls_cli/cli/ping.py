@@ -8,13 +8,15 @@ import time
 from collections.abc import Iterable, Sequence
 
 from dicomtls_cli.cli.progress import is_drawable
+from dicomtls_cli.cli.requestor import report_failure
 from dicomtls_cli.cli.terminal import Terminal, to_stdout
-from dicomtls_cli.errors import DicomTlsError, error_record, printable
+from dicomtls_cli.errors import DicomTlsError, printable
 from dicomtls_cli.services.peer import Peer
 from dicomtls_cli.services.ping import PHASES, Reply, Spread, Statistics, phases
 
 _WORDS = {"tls": "TLS"}
 _DRAWN_EVERY = 0.1  # seconds
+_LEAST_NAME, _GREATEST_NAME = 7, 40  # columns of a peer's name
 
 
 class Replies:
@@ -24,7 +26,7 @@ class Replies:
         self._terminal = terminal
         self._peers = peers
         self._found = [Statistics() for _ in peers]
-        self._told_hints: set[tuple[int, str]] = set()
+        self._told_hints: set[tuple[object, str]] = set()
         is_plain = terminal.verbosity == 0 and not terminal.as_json
         self._table = _Table(peers, self._found) if is_plain and len(peers) > 1 and _has_screen() else None
 
@@ -45,15 +47,17 @@ class Replies:
                 )
 
     def _tell_failure(self, reply: Reply, error: DicomTlsError) -> None:
-        if self._terminal.as_json:
-            record = {"ok": False, "peer": str(self._peers[reply.peer]), "sequence": reply.sequence}
-            self._terminal.record({**record, "error": error_record(error)})
-            return
-        key = reply.peer, error.slug
         # What to do is told once for each cause: it would be the same every second.
-        again = DicomTlsError(error.message, slug=error.slug, exit_code=error.exit_code)
-        self._terminal.error(again if key in self._told_hints else error)
-        self._told_hints.add(key)
+        if not self._terminal.as_json:
+            error = self._hinting_once(error, (reply.peer, error.slug))
+        report_failure(self._terminal, self._peers[reply.peer], error, sequence=reply.sequence)
+
+    def _hinting_once(self, error: DicomTlsError, cause: tuple[object, str]) -> DicomTlsError:
+        """Return `error`, without its hint where that was told of the same `cause` before."""
+        if cause in self._told_hints:
+            return DicomTlsError(error.message, slug=error.slug, exit_code=error.exit_code)
+        self._told_hints.add(cause)
+        return error
 
     def finish(self) -> int:
         """Print the statistics and return the exit code: that of the first peer that failed at all."""
@@ -62,7 +66,8 @@ class Replies:
             self._table.draw()
         for peer, found in zip(self._peers, self._found, strict=True):
             if self._table is not None and found.failure is not None:
-                self._terminal.error(found.failure)
+                # Of forty peers that are down thirty-nine need no advice of their own.
+                self._terminal.error(self._hinting_once(found.failure, ("", found.failure.hint)))
             if self._table is None:
                 self._terminal.result(_summary(peer, found))
             spreads = {phase: _spread_record(spread) for phase, spread in found.summary().items()}
@@ -122,6 +127,9 @@ def _screen_size() -> tuple[int, int]:
     return columns or 80, rows or 24
 
 
+_TITLES = ("sent", "failed", "last ms", "avg ms", "max ms")
+
+
 class _Table:
     """A row for each peer, drawn over itself; what does not fit the screen is counted in the last line.
 
@@ -131,6 +139,7 @@ class _Table:
     def __init__(self, peers: Sequence[Peer], found: Sequence[Statistics]) -> None:
         self._peers = peers
         self._found = found
+        self._longest = max(len(printable(str(peer))) for peer in peers)
         self._drawn = 0
         self._last = 0.0
 
@@ -144,13 +153,11 @@ class _Table:
         columns, rows = _screen_size()
         lines = self._lines(columns - 1, max(rows - 2, 3))
         up = f"\x1b[{self._drawn}A" if self._drawn else ""
-        to_stdout(up + "\x1b[J" + "\n".join(lines), color=True)
+        # The terminal's own ^C may stand where the cursor is.
+        to_stdout(f"\r{up}\x1b[J" + "\n".join(lines), color=True)
         self._drawn, self._last = len(lines), time.monotonic()
 
     def _lines(self, columns: int, rows: int) -> list[str]:
-        width = min(max(len(str(peer)) for peer in self._peers), 40)
-        titles = ("sent", "failed", "last ms", "avg ms", "max ms")
-        lines = [f"{'peer':<{width}} " + " ".join(f"{title:>8}" for title in titles)]
         pairs = list(zip(self._peers, self._found, strict=True))
         if len(pairs) > rows - 2:  # those that fail are what one looks for
             pairs.sort(key=lambda pair: not pair[1].failed)
@@ -159,16 +166,28 @@ class _Table:
             more = [f"and {hidden} more"]
         else:
             more = []
-        for peer, found in pairs:
-            cells = [str(found.sent), str(found.failed), *_cells(found)]
-            row = f"{str(peer)[:width]:<{width}} " + " ".join(f"{cell:>8}" for cell in cells)
-            failure = found.failure
-            lines.append(row + (f"  {printable(failure.slug)}" if failure is not None else ""))
+        name, cells = _fitting([_TITLES, *(_cells(found) for _, found in pairs)], columns, self._longest)
+        names = ["peer", *(printable(str(peer)) for peer, _ in pairs)]
+        ends = ["", *(f"  {found.failure.slug}" if found.failure else "" for _, found in pairs)]
+        lines = [
+            f"{peer[:name]:<{name}}{row}{end}" for peer, row, end in zip(names, cells, ends, strict=True)
+        ]
         return [line[:columns] for line in (*lines, *more)]
 
 
-def _cells(found: Statistics) -> list[str]:
+def _fitting(table: list[Sequence[str]], columns: int, longest: int) -> tuple[int, list[str]]:
+    """Return how wide the names may be, and the rows of `table`, cut down to the columns there is room for."""
+    widths = [max(map(len, column)) + 1 for column in zip(*table, strict=True)]
+    while len(widths) > 1 and sum(widths) + min(longest, _LEAST_NAME) > columns:
+        widths.pop()
+    rows = ["".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=False)) for row in table]
+    return max(min(longest, _GREATEST_NAME, columns - sum(widths)), 1), rows
+
+
+def _cells(found: Statistics) -> Sequence[str]:
+    counts = [str(found.sent), str(found.failed)]
     spread = found.summary().get("total")
     if spread is None or found.last is None:
-        return ["-"] * 3
-    return [f"{seconds * 1000:.1f}" for seconds in (found.last, spread.mean, spread.greatest)]
+        return [*counts, "-", "-", "-"]
+    times = (found.last, spread.mean, spread.greatest)
+    return [*counts, *(f"{seconds * 1000:.1f}" for seconds in times)]

@@ -13,7 +13,7 @@ from dicomtls_cli.cli.association import Link
 from dicomtls_cli.cli.terminal import Terminal
 from dicomtls_cli.cli.values import FILE, parse_peer, take_peer
 from dicomtls_cli.cli.words import is_name
-from dicomtls_cli.errors import UsageError, printable
+from dicomtls_cli.errors import DicomTlsError, UsageError, error_record, printable
 from dicomtls_cli.services.echo import EchoResult
 from dicomtls_cli.services.peer import Peer, Requestor, Target, TlsOptions, tls_context
 from dicomtls_cli.tls.policy import Role
@@ -103,6 +103,14 @@ def make_requestor(link: Link, tls: TlsOptions | None) -> Requestor:
         user=link.user,
         certificate_file=str(tls.cert) if tls is not None and tls.cert is not None else "",
     )
+
+
+def report_failure(terminal: Terminal, peer: Peer, error: DicomTlsError, **more: object) -> None:
+    """Print why one of several peers was not verified; `more` is what the record has beside the peer."""
+    if terminal.as_json:
+        terminal.record({"ok": False, "peer": str(peer), **more, "error": error_record(error)})
+    else:
+        terminal.error(error)
 
 
 def report_echo(terminal: Terminal, result: EchoResult) -> int:

@@ -71,6 +71,13 @@ def is_name(word: str) -> bool:
     return _NAMED.fullmatch(word) is not None
 
 
+def of_click(error: click.UsageError) -> UsageError:
+    """Return what click refuses as an error of ours."""
+    hint = f"`{error.ctx.command_path if error.ctx else 'dicomtls'} --help` says what it takes"
+    message = " ".join(error.format_message().split()).rstrip(".")  # click lists choices line by line
+    return UsageError(message[:1].lower() + message[1:], hint, slug="usage.invalid")
+
+
 def suggest(word: str, choices: Iterable[str], limit: int = 3) -> tuple[str, ...]:
     """Return the at most `limit` choices that are nearest to `word`, the nearest first.
 

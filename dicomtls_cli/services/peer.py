@@ -112,6 +112,12 @@ def parse_peer(text: str, *, aec: str | None, tls: bool) -> tuple[Peer, bool]:
     The default port is 2762 with TLS, 11112 without. Raises UsageError.
     """
     called, at, address = text.rpartition("@")
+    if at and not called and ":" not in address:
+        raise UsageError(
+            f"`{text}` is not a peer",
+            "write `[AET@]host[:port]`; the name of a peers file stands alone: `dicomtls echoscu @pacs`",
+            slug="usage.peer",
+        )
     if at:
         called = ae_title(called)
         if aec is not None and aec != called:

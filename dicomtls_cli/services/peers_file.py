@@ -34,13 +34,16 @@ SETTINGS = frozenset({*_PATHS, *_PATH_LISTS, *_TEXTS, *_FLAGS, *_TIMES, "pin"})
 
 _ONE_CHOICE = (
     frozenset({"cert", "key", "key-store", "key-passphrase-file", "anonymous-tls"}),
-    frozenset({"trust", "trust-passphrase-file"}),
+    frozenset({"trust", "trust-ca", "trust-passphrase-file"}),
 )
 """Settings that make sense together only: where one of them is set anew, none of the others is inherited."""
 
+OF_TLS = SETTINGS - _TIMES - {"aec", "aet", "no-tls"}
+"""Settings that `no-tls` contradicts: what is nearer counts."""
+
 
 class NamedPeer(NamedTuple):
-    """A peer of a file: its `address` as an option has it, and its settings, of which `aec` is what it is called.
+    """A peer of a file: its `address`, `host[:port]`, and its settings, of which `aec` is what it is called.
 
     `origins` are the files that say something of it, the nearest first.
     """
@@ -49,6 +52,11 @@ class NamedPeer(NamedTuple):
     address: str
     settings: Mapping[str, Value]
     origins: tuple[Path, ...]
+
+    @property
+    def called_address(self) -> str:
+        """The address as an option has it, `[AET@]host[:port]`."""
+        return f"{self.settings['aec']}@{self.address}" if "aec" in self.settings else self.address
 
 
 def peers_files(config: Path | None) -> list[Path]:
@@ -61,14 +69,25 @@ def peers_files(config: Path | None) -> list[Path]:
         return [config]
     if named := os.environ.get(VARIABLE):
         return [Path(named)]
-    return [path for path in (Path(PROJECT_FILE), user_file()) if path.is_file()]
+    # A link that leads nowhere counts: passing it over in silence would let another file say who a peer is.
+    return [path for path in (Path(PROJECT_FILE), user_file()) if path is not None and os.path.lexists(path)]
 
 
-def user_file() -> Path:
-    """Return where the user's own peers are."""
+def user_file() -> Path | None:
+    """Return where the user's own peers are, None for a user without a home."""
     from platformdirs import user_config_path
 
-    return user_config_path("dicomtls", appauthor=False) / PROJECT_FILE
+    try:
+        folder = user_config_path("dicomtls", appauthor=False)
+    except RuntimeError:
+        return None
+    return folder / PROJECT_FILE if folder.is_absolute() else None  # older platformdirs leave the `~`
+
+
+def how_to_write() -> str:
+    """Return what to do where there is no peers file, for a hint."""
+    places = [f"`{PROJECT_FILE}` here", *(f"`{path}`" for path in [user_file()] if path is not None)]
+    return f"write {' or '.join(places)}, or name one with `--config` (docs/peers.md)"
 
 
 def load_peers(files: Sequence[Path]) -> dict[str, NamedPeer]:
@@ -85,7 +104,9 @@ def load_peers(files: Sequence[Path]) -> dict[str, NamedPeer]:
             raise owners[0].wrong(
                 f"[peer.{name}]", "has no `address`", 'add one: `address = "pacs.example:2762"`'
             )
-        settings = _inherit([*(table.peers[name] for table in owners), *(table.defaults for table in tables)])
+        settings = _inherit(
+            layer for table in tables for layer in (table.peers.get(name, {}), table.defaults)
+        )
         settings.pop("address")
         found[name] = NamedPeer(name, address, settings, tuple(table.path for table in owners))
     return found
@@ -96,6 +117,10 @@ def _inherit(layers: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
     found: dict[str, Value] = {}
     for layer in layers:
         taken = [choice for choice in _ONE_CHOICE if not choice.isdisjoint(found)]
+        if found.get("no-tls"):
+            taken.append(OF_TLS)
+        elif not OF_TLS.isdisjoint(found):
+            taken.append(frozenset({"no-tls"}))
         found |= {
             key: value
             for key, value in layer.items()
@@ -108,11 +133,7 @@ def find_peer(name: str, config: Path | None) -> NamedPeer:
     """Return the peer called `name`; raise InputError where no file has it, or one cannot be read."""
     files = peers_files(config)
     if not files:
-        raise InputError(
-            f"no peer `@{name}`: there is no peers file",
-            f"write `{PROJECT_FILE}` here or `{user_file()}`, or name one with `--config` (docs/peers.md)",
-            slug="config.no-peer",
-        )
+        raise InputError(f"no peer `@{name}`: there is no peers file", how_to_write(), slug="config.no-peer")
     peers = load_peers(files)
     if name not in peers:
         where = " or ".join(f"`{path}`" for path in files)
@@ -146,7 +167,7 @@ class _PeersFile:
                 raise self.wrong(f"[peer.{name!r}]", "is no name for a peer", hint)
             if not isinstance(table, dict):
                 raise self.wrong(f"`peer.{name}`", "is no table", f"write `{where}`")
-            self.peers[name] = self._settings(where, table, SETTINGS | {"address"})
+            self.peers[name] = self._peer(name, where, table)
 
     def wrong(self, where: str, what: str, hint: str) -> InputError:
         """Return the error for what stands in this file."""
@@ -173,6 +194,21 @@ class _PeersFile:
                     where, f"has the unknown key `{key}`", hint or f"known are {', '.join(names)}"
                 )
 
+    def _peer(self, name: str, where: str, table: Mapping[str, Any]) -> dict[str, Value]:
+        """Return what is set of a peer; the AE title in its address is its `aec`."""
+        for key in (key for key, value in table.items() if isinstance(value, dict)):
+            hint = f'a name with a dot stands in quotes: `[peer."{name}.{key}"]`'
+            raise self.wrong(where, f"has a table `{key}` in it", hint)
+        found = self._settings(where, table, SETTINGS | {"address"})
+        called, at, address = str(found.get("address", "")).rpartition("@")
+        if not at:
+            return found
+        if found.setdefault("aec", called) != called:
+            raise self.wrong(
+                where, f"is called `{called}` in `address`, and not so in `aec`", "drop one of them"
+            )
+        return {**found, "address": address}
+
     def _settings(self, where: str, table: Mapping[str, Any], known: Iterable[str]) -> dict[str, Value]:
         self._refuse_others(where, table, known)
         return {key: self._value(where, key, value) for key, value in table.items()}
@@ -183,14 +219,14 @@ class _PeersFile:
                 raise self.wrong(f"`{key}` in {where}", "is not true or false", f"write `{key} = true`")
             return value
         if key in _TIMES and isinstance(value, int | float) and not isinstance(value, bool):
-            return f"{value:g}"
+            return str(value)
         if key in _PATH_LISTS and isinstance(value, list):
-            return tuple(self._path(self._text(where, key, item), key) for item in value)
+            return tuple(self._path(where, key, self._text(where, key, item)) for item in value)
         text = self._text(where, key, value)
         if key in _PATH_LISTS:
-            return (self._path(text, key),)
+            return (self._path(where, key, text),)
         if key in _PATHS or (key == "pin" and not re.fullmatch(r"[0-9A-Fa-f:]{64,95}", text)):
-            return self._path(text, key)
+            return self._path(where, key, text)
         return text
 
     def _text(self, where: str, key: str, value: Any) -> str:
@@ -198,7 +234,11 @@ class _PeersFile:
             raise self.wrong(f"`{key}` in {where}", "is no text", f'write `{key} = "..."`')
         return value
 
-    def _path(self, text: str, key: str) -> str:
+    def _path(self, where: str, key: str, text: str) -> str:
         if key == "trust" and text == "system":
             return text
-        return str(self.path.absolute().parent / Path(text).expanduser())
+        try:
+            return str(self.path.absolute().parent / Path(text).expanduser())
+        except RuntimeError:  # `~name`, or `~` of whoever has no home
+            what = f"names a home folder that there is not: `{text}`"
+            raise self.wrong(f"`{key}` in {where}", what, "write the path from `/`") from None

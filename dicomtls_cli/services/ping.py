@@ -20,6 +20,8 @@ AT_ONCE = 32
 PHASES = ("total", "connect", "tls", "association", "echo")
 """What is timed: the whole association from name to release, and its parts."""
 
+_FAIR = 1.0  # seconds that a peer which has answered before may be under way at the deadline
+
 
 class Reply(NamedTuple):
     """What came of one C-ECHO: `peer` counts from 0 as the peers were named, `sequence` from 1."""
@@ -39,8 +41,8 @@ def ping(
     """Verify each of `targets` `count` times (None: without end) and yield what comes of it, as it comes.
 
     `interval` is the time from one beginning to the next, `deadline` that after which all ends, in seconds:
-    what has not been answered by then is yielded as a failure. Leaving early leaves what is under way to
-    threads that nobody waits for.
+    who has not answered by then is yielded as a failure; what has just begun with a peer that did answer counts
+    for nothing. Leaving early leaves what is under way to threads that nobody waits for.
     """
     rounds = _Rounds(len(targets), count, interval)
     replies: SimpleQueue[Reply | None] = SimpleQueue()
@@ -51,18 +53,22 @@ def ping(
     end = None if deadline is None else time.monotonic() + deadline
     try:
         while at_work:
-            reply = replies.get(timeout=None if end is None else max(end - time.monotonic(), 0))
+            left = None if end is None else max(end - time.monotonic(), 0)
+            if left == 0:
+                rounds.stop()  # what has come by now counts; peers that are quick would go on without end
+            reply = replies.get(timeout=left)
             if reply is None:
                 at_work -= 1
             else:
                 rounds.answered(reply)
                 yield reply
     except Empty:
-        assert deadline is not None
-        for number, sequence in rounds.unanswered():
-            yield Reply(number, sequence, _too_late(targets[number].peer, deadline))
+        pass
     finally:
         rounds.stop()
+    for number, sequence in rounds.unanswered():
+        assert deadline is not None
+        yield Reply(number, sequence, _too_late(targets[number].peer, deadline))
 
 
 class _Rounds:
@@ -72,7 +78,8 @@ class _Rounds:
         now = time.monotonic()
         self._waiting = deque((now, number, 1) for number in range(peers))
         self._due = dict.fromkeys(range(peers), 1)  # the sequence number whose reply is awaited next, by peer
-        self._under_way: set[int] = set()
+        self._under_way: dict[int, tuple[int, float]] = {}  # sequence number and when it began, by peer
+        self._slowest: dict[int, float] = {}  # seconds that an answer took, by peer
         self._count = count
         self._interval = interval
         self._lock = threading.Lock()
@@ -86,29 +93,35 @@ class _Rounds:
             due, number, sequence = self._waiting.popleft()
         if self._stopped.wait(max(due - time.monotonic(), 0)):
             return None
-        self._under_way.add(number)
+        with self._lock:
+            self._under_way[number] = sequence, time.monotonic()
         return number, sequence
 
     def done(self, number: int, sequence: int, begun: float) -> None:
         """Put the peer at the end of the queue, unless that was its last time."""
         with self._lock:
-            self._under_way.discard(number)
+            del self._under_way[number]
             if self._count is None or sequence < self._count:
                 self._waiting.append((begun + self._interval, number, sequence + 1))
 
     def answered(self, reply: Reply) -> None:
         """Note that the reply was told."""
         self._due[reply.peer] = reply.sequence + 1
+        if isinstance(reply.outcome, EchoResult):
+            slowest = self._slowest.get(reply.peer, _FAIR)
+            self._slowest[reply.peer] = max(slowest, reply.outcome.total_seconds)
 
     def unanswered(self) -> list[tuple[int, int]]:
-        """Return peer and sequence number of what is under way, and of peers that never had their turn."""
+        """Return peer and sequence number of what is under way too long, and of peers that never had their turn."""
         with self._lock:
-            under_way = set(self._under_way)
-        return [
-            (number, sequence)
-            for number, sequence in self._due.items()
-            if sequence == 1 or (number in under_way and sequence <= (self._count or sequence))
-        ]
+            under_way = dict(self._under_way)
+        now = time.monotonic()
+        found = []
+        for number, due in self._due.items():
+            sequence, begun = under_way.get(number, (0, now))
+            if due == 1 or (sequence == due and now - begun > self._slowest.get(number, 0)):
+                found.append((number, due))
+        return found
 
     def stop(self) -> None:
         """Let no further turn begin."""

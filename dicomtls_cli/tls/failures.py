@@ -83,6 +83,9 @@ class _NotingSocket(DicomTlsSocket):
     def send(self, data: Any, flags: int = 0) -> int:
         try:
             return super().send(data, flags)
+        except TimeoutError as error:  # the connection lives, and what waits to be read is its user's
+            self._note(error)
+            raise
         except OSError as error:
             self._note(self._unread_alert() or error)
             raise

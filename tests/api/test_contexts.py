@@ -149,10 +149,10 @@ def test_an_exception_of_ssl_is_explained(server: StorageServer, own: TlsOptions
     assert slug_of(context) == "tls.peer-untrusted"
 
 
-def send_for_ever(secured: ssl.SSLSocket) -> None:
+def send_for_ever(secured: ssl.SSLSocket, size: int = 100) -> None:
     """Send until it fails, as it has to once the peer's answer to what meets a closed connection is here."""
     for _ in range(1000):
-        secured.send(bytes(100))
+        secured.send(bytes(size))
 
 
 def test_an_alert_that_nobody_read_is_found(peers: TlsOptions, pki: Pki) -> None:
@@ -180,6 +180,34 @@ def test_an_alert_that_nobody_read_is_found(peers: TlsOptions, pki: Pki) -> None
             with pytest.raises(OSError):
                 send_for_ever(secured)
     assert slug_of(context) == "tls.refused-unknown-ca"
+
+
+def test_a_peer_that_is_slow_to_read_loses_nothing(peers: TlsOptions, own: TlsOptions) -> None:
+    """What it has sent stays to be read by whoever could not send."""
+    acceptor = tls_context(Role.ACCEPTOR, peers)
+    over = threading.Event()
+
+    def say_one_thing(listener: socket.socket) -> None:
+        with listener.accept()[0] as sock, acceptor.wrap_socket(sock, server_side=True) as secured:
+            secured.sendall(b"x")
+            over.wait(30)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=say_one_thing, args=(listener,))
+        thread.start()
+        context = tls_context(Role.REQUESTOR, own)
+        with (
+            socket.create_connection(listener.getsockname(), 30) as sock,
+            context.wrap_socket(sock, server_hostname="localhost") as secured,
+        ):
+            secured.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                send_for_ever(secured, 1 << 16)
+            assert secured.gettimeout() == 0.1
+            secured.settimeout(30)
+            assert secured.recv(1) == b"x"
+            over.set()
+    thread.join(30)
 
 
 def test_a_connection_that_ends_without_a_word_is_lost(peers: TlsOptions, own: TlsOptions) -> None:

@@ -149,6 +149,13 @@ def test_a_port_that_is_none(peers: TlsOptions) -> None:
         assert caught.value.slug == "usage.port"
 
 
+def test_it_runs_once_at_a_time(server: StorageServer, own: TlsOptions) -> None:
+    """The first one would else run on, and nobody could end it."""
+    with pytest.raises(RuntimeError, match="runs already"), server:
+        pass
+    assert echo(f"localhost:{server.port}", tls=own)
+
+
 def test_it_runs_inside_with_and_as_often_as_wanted(peers: TlsOptions, own: TlsOptions) -> None:
     server = StorageServer(None, tls=peers, port=0)
     for _ in range(2):

@@ -108,8 +108,21 @@ def test_peers_by_name() -> None:
     assert candidates("echoscu --config site.toml", "@") == ["@site"]
     assert candidates("echoscu --config=site.toml", "@") == ["@site"]
     assert candidates("echoscu --config wrong.toml", "@") == []
+    assert candidates("echoscu --config wrong.toml --config site.toml", "@") == ["@site"]
     assert candidates("echoscu", "p") == []
     assert cli.run("completion", "zsh", "--word=@p", "--", "echoscu").stdout == "@pacs\tA@h:104\n"
+
+
+def test_the_peers_file_is_named_as_a_shell_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home folder stands for itself until the line is run, and bash leaves quotes where they are."""
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    Path("of us.toml").write_text('[peer.site]\naddress = "s:104"\n')
+    for shell, named in [
+        ("zsh", "~/of us.toml"), ("fish", "$HOME/of us.toml"), ("bash", "'of us.toml'"), ("bash", "of\\ us.toml"),
+    ]:  # fmt: skip
+        for words in (["--config", named], [f"--config={named}"]):
+            shown = cli.run("completion", shell, "--word=@", "--", "echoscu", *words).stdout
+            assert shown == "@site\ts:104\n", (shell, words)
 
 
 def test_every_option_of_every_command_is_offered() -> None:
@@ -145,6 +158,7 @@ def search(tmp_path: Path) -> str:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.dcm").touch()
     (tmp_path / "pacs of us.crt").touch()
+    (tmp_path / "of us.toml").write_text('[peer.site]\naddress = "s:104"\n')
     (tmp_path / "dicomtls.toml").write_text('[peer.pacs]\naddress = "h:104"\n[peer.ct]\naddress = "c:104"\n')
     return f"{programs}{os.pathsep}{os.environ['PATH']}"
 
@@ -172,6 +186,7 @@ _TYPED = [
     ("storescu A@h:104 im\ta\t", "<storescu><A@h:104><images/a.dcm>"),
     ("echoscu @pa\t", "<echoscu><@pacs>"),
     ("echoscu @ct @p\t", "<echoscu><@ct><@pacs>"),
+    ("echoscu --config 'of us.toml' @si\t", "<echoscu><--config><of us.toml><@site>"),
 ]
 
 
@@ -202,6 +217,7 @@ def test_at_the_prompt(shell: str, words: list[str], start: str, search: str) ->
         ("dicomtls echoscu --trust=pa", "--trust=pacs of us.crt"),
         ("dicomtls storescu A@h:104 im", "images/"),
         ("dicomtls echoscu @p", "@pacs\th:104"),
+        ("dicomtls echoscu --config 'of us.toml' @s", "@site\ts:104"),
     ],
 )
 def test_in_fish(line: str, expected: str, search: str) -> None:

@@ -80,6 +80,30 @@ def test_plain_in_the_file(dicomtls, pki) -> None:
         assert dicomtls("echoscu", "@p").exit_code == 0
 
 
+def test_the_file_of_the_document_is_one(dicomtls, pki) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "peers.md").read_text()
+    Path("dicomtls.toml").write_text(text.partition("```toml\n")[2].partition("```")[0])
+    for name, source in {"me.crt": pki.scu.cert, "me.key": pki.scu.key, "orthanc.crt": pki.scp.cert}.items():
+        Path(name).write_bytes(source.read_bytes())
+    result = dicomtls("peers", "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [(one["name"], one["called_aet"]) for one in result.records] == [
+        ("pacs", "ORTHANC"),
+        ("archive", "ARCHIVE"),
+    ]
+
+
+def test_the_line_leaves_out_a_ca_of_the_file(dicomtls, pki, scp) -> None:
+    """Who is named by `--trust` is meant, and nobody else."""
+    Path("dicomtls.toml").write_text(
+        f'[peer.p]\naddress = "localhost:{scp.port}"\ncert = "{pki.scu.cert}"\nkey = "{pki.scu.key}"\n'
+        f'trust-ca = "{pki.scp.cert}"\n'
+    )
+    assert dicomtls("echoscu", "@p").exit_code == 0
+    result = dicomtls("echoscu", "@p", "--trust", pki.stranger.cert, "--json")
+    assert (result.exit_code, result.json["error"]["code"]) == (11, "tls.peer-untrusted")
+
+
 def test_several_names_each_with_its_own_settings(dicomtls, pki, scp) -> None:
     """One shows our certificate, one must not be verified by it, one is on the line without a name."""
     with serving(None) as plain:
@@ -160,3 +184,52 @@ def test_peers_without_a_file(dicomtls) -> None:
     result = dicomtls("peers", "--json")
     assert (result.exit_code, result.json["error"]["code"]) == (3, "config.no-file")
     assert json.loads(result.stdout)["ok"] is False
+
+
+def test_the_line_says_what_a_peer_is_called_wherever_the_file_does(dicomtls) -> None:
+    with serving(None) as server:
+        Path("dicomtls.toml").write_text(f'[peer.p]\naddress = "P@localhost:{server.port}"\nno-tls = true\n')
+        assert dicomtls("echoscu", "--json", "@p").json["called_aet"] == "P"
+        assert dicomtls("echoscu", "--json", "@p", "--aec", "OTHER").json["called_aet"] == "OTHER"
+        assert dicomtls("echoscu", "--json", "@p", "@p", "--aec", "OTHER").json["called_aet"] == "OTHER"
+
+
+def test_an_empty_name_of_a_file_is_refused(dicomtls) -> None:
+    """What `--config "$UNSET"` gives."""
+    for words in (["--config", ""], ["--config="]):
+        result = dicomtls("echoscu", "@p", *words, "--json")
+        assert (result.exit_code, result.json["error"]["code"]) == (2, "usage.empty-path")
+
+
+@pytest.mark.parametrize("words", [["@"], ["@a b"], ["@-a"], ["-c", "@pacs"]], ids=" ".join)
+def test_what_is_no_name(words, dicomtls) -> None:
+    Path("dicomtls.toml").write_text('[peer.pacs]\naddress = "h"\n')
+    result = dicomtls("echoscu", *words, "--json")
+    assert (result.exit_code, result.json["error"]["code"]) == (2, "usage.peer")
+    assert "`dicomtls echoscu @pacs`" in result.json["error"]["hint"]
+
+
+def test_every_peer_is_checked_whatever_is_wrong_with_those_before(dicomtls, pki) -> None:
+    config(
+        pki,
+        104,
+        'identity = "nobody"\n[peer.port]\naddress = "h:99999"\n[peer.last]\naddress = "h"\n',
+    )
+    records = dicomtls("peers", "--json").records
+    assert [(one["name"], one["ok"]) for one in records] == [("pacs", False), ("port", False), ("last", True)]
+    assert [one["error"]["code"] for one in records[:2]] == ["usage.invalid", "usage.port"]
+    result = dicomtls("peers")
+    assert result.exit_code == 2
+    assert [line.split(":")[1] for line in result.stderr.splitlines() if "error" in line] == [
+        " @pacs",
+        " @port",
+    ]
+    assert "`dicomtls echoscu --help`" in result.stderr
+
+
+def test_what_is_wrong_with_one_of_several_names_it(dicomtls, pki) -> None:
+    config(pki, 1, '[peer.bad]\naddress = "h"\ntrust = "missing.crt"\n')
+    error = dicomtls("echoscu", "@pacs", "@bad", "--json").json["error"]
+    assert (error["code"], error["message"].startswith("@bad: the ")) == ("file.missing", True)
+    error = dicomtls("echoscu", "@pacs", "@pasc", "--json").json["error"]
+    assert (error["code"], error["message"].startswith("no peer `@pasc`")) == ("config.no-peer", True)

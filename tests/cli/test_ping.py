@@ -8,12 +8,14 @@ import socket
 import subprocess
 import sys
 
+import pytest
+
 from dicomtls_cli.services.peer import TlsOptions, tls_context
 from dicomtls_cli.tls.policy import Role
 from tests.support import cli
 from tests.support.output import Output
 from tests.support.server import serving
-from tests.support.tty import on_terminal
+from tests.support.tty import on_terminal, screen
 
 NUMBER = r"\d+\.\d+"
 
@@ -124,6 +126,62 @@ def test_more_peers_than_rows() -> None:
     assert "and 26 more" in shown, shown[-5:]
 
 
+def test_below_the_table_the_same_hint_is_given_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        peers = [f"127.0.0.1:{gone.getsockname()[1]}"] * 3
+    with on_terminal("echoscu", "--no-tls", *peers, "--count", "1") as tty:
+        assert tty.end() == 10
+    assert [line[:5] for line in tty.screen()[4:8]] == ["error", "hint:", "error", "error"]
+
+
 def test_an_interval_of_one_time_is_refused(dicomtls) -> None:
     result = dicomtls("echoscu", "--no-tls", "127.0.0.1:1", "--interval", 1, "--json")
     assert (result.exit_code, result.json["error"]["code"]) == (2, "usage.contradiction")
+
+
+def test_ctrl_c_in_the_live_table() -> None:
+    """The terminal writes ^C below the table, which is then drawn once more, whole, at its place."""
+    with serving(None) as server:
+        peers = [f"127.0.0.1:{server.port}"] * 2
+        with on_terminal("echoscu", "--no-tls", *peers, "--count", "9", "--interval", "3600") as tty:
+            tty.wait_for("max ms\r\n" + peers[0])
+            tty.type("\x03")
+            assert tty.end() == 130
+            assert tty.is_as_before
+    shown = tty.screen()
+    assert [line.split()[0] for line in shown if line] == ["peer", *peers]
+
+
+@pytest.mark.parametrize("columns", [10, 20, 30, 60])
+def test_the_table_on_a_narrow_terminal(columns) -> None:
+    """Whole columns, as many as there is room for; the peers' names are cut before them."""
+    with serving(None) as server:
+        peers = [f"127.0.0.1:{server.port}"] * 2
+        with on_terminal("echoscu", "--no-tls", *peers, "--count", "1", columns=columns) as tty:
+            assert tty.end() == 0
+    heading, *rows = screen(tty.text, columns)[:3]
+    titles = {
+        10: [],
+        20: ["failed"],
+        30: ["failed", "last", "ms"],
+        60: ["failed", "last", "ms", "avg", "ms", "max", "ms"],
+    }
+    assert heading.split() == ["peer", "sent", *titles[columns]]
+    for row in rows:
+        assert peers[0].startswith(row.split()[0])
+        assert row.split()[1:3] == ["1", "0"][: len(heading.split()) - 1]
+        assert len(row) < columns
+
+
+def test_who_of_several_failed_is_in_the_record(dicomtls) -> None:
+    with serving(None) as server, socket.create_server(("127.0.0.1", 0)) as gone:
+        gone_port = gone.getsockname()[1]
+        gone.close()
+        peers = [f"127.0.0.1:{gone_port}", f"127.0.0.1:{server.port}"]
+        result = dicomtls("echoscu", "--json", "--no-tls", *peers)
+    assert (result.exit_code, result.stderr) == (10, "")
+    assert [(record["peer"], record["ok"]) for record in result.records] == [
+        (peers[0], False),
+        (peers[1], True),
+    ]
+    assert result.records[0]["error"]["code"] == "peer.connection-refused"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,74 @@ def test_what_a_nearer_file_sets_counts(tmp_path) -> None:
     assert peers["a"].settings == {"aet": "ME", "trust": trust}
 
 
+def test_what_a_peer_is_called_stands_in_one_of_two_places(tmp_path) -> None:
+    near = written(tmp_path / "near.toml", '[peer.a]\naec = "NEAR"\n[peer.b]\naddress = "OWN@near:104"')
+    far = written(
+        tmp_path / "far.toml",
+        '[peer.a]\naddress = "FAR@far:104"\n[peer.b]\naddress = "far"\naec = "FAR"\n',
+    )
+    peers = load_peers([near, far])
+    assert peers["a"].called_address == "NEAR@far:104"
+    assert peers["b"].called_address == "OWN@near:104"
+
+
+def test_times_are_taken_as_they_are_written(tmp_path) -> None:
+    file = written(
+        tmp_path / "p.toml", f'[peer.p]\naddress = "h"\nacse-timeout = 1234567.5\ntls-timeout = {10**400}\n'
+    )
+    settings = load_peers([file])["p"].settings
+    assert (settings["acse-timeout"], settings["tls-timeout"]) == ("1234567.5", str(10**400))
+
+
+def test_a_link_counts_where_it_stands(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "elsewhere" / "site.toml", '\ufeff[peer.p]\naddress = "h"\ncert = "me.crt"\n')
+    Path("dicomtls.toml").symlink_to("elsewhere/site.toml")
+    assert load_peers([Path("dicomtls.toml")])["p"].settings["cert"] == str(tmp_path / "me.crt")
+
+
+def test_a_link_that_leads_nowhere_is_not_passed_over(tmp_path, monkeypatch) -> None:
+    """The user's file would else say, unasked, who a peer of the project is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DICOMTLS_CONFIG", raising=False)
+    monkeypatch.setattr(
+        peers_file, "user_file", lambda: written(tmp_path / "user.toml", '[peer.p]\naddress = "h"')
+    )
+    Path("dicomtls.toml").symlink_to("nowhere")
+    with pytest.raises(InputError) as caught:
+        find_peer("p", None)
+    assert (caught.value.slug, "dicomtls.toml" in caught.value.message) == ("file.missing", True)
+
+
+def test_whoever_has_no_home_has_no_file_there(tmp_path, monkeypatch) -> None:
+    """A container may run under a number that no user has."""
+
+    def no_home(path: str) -> str:
+        return path
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("DICOMTLS_CONFIG", "HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", no_home)
+    assert peers_files(None) == []
+    with pytest.raises(InputError) as caught:
+        find_peer("p", None)
+    assert caught.value.hint.startswith("write `dicomtls.toml` here, or name one")
+
+
+def test_home_is_where_the_user_lives(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    file = written(tmp_path / "p.toml", '[peer.p]\naddress = "h"\ncert = "~/me.crt"\n')
+    assert load_peers([file])["p"].settings["cert"] == str(tmp_path / "home" / "me.crt")
+
+
+def test_defaults_of_a_nearer_file_go_before_a_peer_of_the_other(tmp_path) -> None:
+    near = written(tmp_path / "near.toml", '[defaults]\naet = "PROJECT"\n')
+    far = written(tmp_path / "far.toml", '[peer.p]\naddress = "h"\naet = "USER"\nidentity = "name"\n')
+    assert load_peers([near, far])["p"].settings == {"aet": "PROJECT", "identity": "name"}
+    assert load_peers([far, near])["p"].settings == {"aet": "USER", "identity": "name"}
+
+
 @pytest.mark.parametrize(
     ("own", "kept"),
     [
@@ -71,6 +140,26 @@ def test_a_key_pair_is_never_mixed(own, kept, tmp_path) -> None:
         tmp_path / "p.toml",
         f'[defaults]\ncert = "/d.crt"\nkey = "/d.key"\nkey-passphrase-file = "/d"\n[peer.p]\naddress = "h"\n{own}\n',
     )
+    assert load_peers([file])["p"].settings == kept
+
+
+@pytest.mark.parametrize(
+    ("defaults", "own", "kept"),
+    [
+        ('cert = "/d.crt"\nidentity = "name"\naet = "ME"', "no-tls = true", {"no-tls": True, "aet": "ME"}),
+        ("no-tls = true", 'trust = "/t.crt"', {"trust": ("/t.crt",)}),
+        ("no-tls = true", "tls-timeout = 5", {"no-tls": True, "tls-timeout": "5"}),
+        ("no-tls = true", "no-tls = false", {"no-tls": False}),
+        (
+            'trust-ca = "/ca.crt"\ncrl = "/l.crl"',
+            'trust = "/t.crt"',
+            {"trust": ("/t.crt",), "crl": ("/l.crl",)},
+        ),
+    ],
+)
+def test_what_is_nearer_leaves_out_what_contradicts_it(defaults, own, kept, tmp_path) -> None:
+    """A CA of all peers would else vouch where one certificate is named."""
+    file = written(tmp_path / "p.toml", f'[defaults]\n{defaults}\n[peer.p]\naddress = "h"\n{own}\n')
     assert load_peers([file])["p"].settings == kept
 
 
@@ -102,6 +191,12 @@ def test_which_files(tmp_path, monkeypatch) -> None:
         ('[peer.p]\naddress = "h"\nno-tls = "yes"', "is not true or false"),
         ('[peer.p]\naddress = "h"\ntrust = [1]', "is no text"),
         ('[defaults]\naec = "X"', "has the unknown key `aec`"),
+        ('[peer.a.b]\naddress = "h"', "has a table `b` in it"),
+        ('[peer.p]\naddress = "A@h"\naec = "B"', "is called `A` in `address`"),
+        (
+            '[peer.p]\naddress = "h"\ntrust = ["~nobody-of-that-name/x"]',
+            "names a home folder that there is not",
+        ),
     ],
 )
 def test_what_no_file_can_say(text, told, tmp_path) -> None:

@@ -12,10 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicomtls_cli.dimse.command import echo_request, encode, response
 from dicomtls_cli.errors import DicomTlsError
-from dicomtls_cli.services.echo import EchoResult
+from dicomtls_cli.services.echo import EchoResult, echo
 from dicomtls_cli.services.peer import Peer, Requestor, Target, Timeouts
 from dicomtls_cli.services.ping import PHASES, Statistics, phases, ping
+from tests.support.repeating import repeating
+from tests.support.scripted import LIMIT, Scripted, p_data, pdv
 from tests.support.server import serving
 
 PLAIN = Requestor(timeouts=Timeouts(connect=20, acse=20, dimse=20))
@@ -60,22 +63,59 @@ def test_at_the_deadline_what_is_under_way_has_failed() -> None:
     assert {reply.peer for reply in replies if isinstance(reply.outcome, EchoResult)} == {1}
 
 
+def test_the_deadline_is_no_failure_of_who_has_just_been_asked_again() -> None:
+    """One association follows the other: there is always one under way."""
+    with serving(None) as server:
+        replies = list(ping(targets(server.port), count=None, interval=0.0001, deadline=0.5))
+    assert all(isinstance(reply.outcome, EchoResult) for reply in replies)
+    assert len(replies) > 1
+
+
+def test_at_the_deadline_who_answered_once_and_is_silent_since_has_failed() -> None:
+    def play(peer: Scripted) -> None:
+        if scripted.connections == 1:
+            peer.accept()
+            context, _, _ = peer.expect_message()
+            peer.send(p_data(pdv(context, encode(response(echo_request(1), 0)), command=True)))
+            peer.release()
+        else:
+            over.wait(LIMIT)
+
+    over = threading.Event()
+    with repeating(play) as scripted:
+        first, last = ping(targets(scripted.port), count=None, interval=0.001, deadline=1.9)
+        over.set()
+    assert isinstance(first.outcome, EchoResult)
+    assert isinstance(last.outcome, DicomTlsError)
+    assert (last.sequence, last.outcome.slug) == (2, "peer.deadline")
+
+
 def test_the_deadline_is_no_failure_of_who_has_answered() -> None:
     with serving(None) as server:
         replies = list(ping(targets(server.port), count=None, interval=60, deadline=0.5))
     assert [(reply.sequence, isinstance(reply.outcome, EchoResult)) for reply in replies] == [(1, True)]
 
 
+def test_the_deadline_ends_peers_that_are_quicker_than_who_listens() -> None:
+    """There is always a reply waiting here, since each is followed by a C-ECHO of our own."""
+    with serving(None) as server:
+        peers = targets(server.port) * 8
+        for number, _ in enumerate(ping(peers, count=None, interval=0.001, deadline=0.2)):
+            assert number < 3000, "it goes on without end"
+            echo(*peers[0])
+
+
 def test_leaving_early_begins_no_further_turn() -> None:
     with serving(None) as server:
+        before = set(threading.enumerate())
         replies = ping(targets(server.port), count=None, interval=0.001)
         assert next(replies).sequence == 1
-        before = {thread for thread in threading.enumerate() if thread.daemon}
+        workers = [thread for thread in set(threading.enumerate()) - before if "_work" in thread.name]
         replies.close()
-        for thread in before:
-            if "_work" in thread.name:
-                thread.join(20)
-                assert not thread.is_alive()
+        assert workers
+        for thread in workers:
+            thread.join(20)
+            assert not thread.is_alive()
 
 
 def result(*seconds: float, tls: bool = False) -> EchoResult:
