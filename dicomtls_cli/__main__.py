@@ -5,6 +5,8 @@ import os
 import sys
 from typing import NoReturn
 
+_PARTING = 1.0  # seconds for what is left to be written
+
 
 def main() -> None:
     """Run the command line; Ctrl-C ends it quietly also while Python still imports."""
@@ -27,6 +29,20 @@ def _leave(code: int) -> NoReturn:
     Whatever must be finished was: files and sockets are closed by those who opened them, and what prints
     flushes. Threads that are left are daemons.
     """
+    import threading
+
+    codes = [code]
+    if threading.active_count() == 1:
+        _flush(codes)
+    else:  # one that is stuck in a pipe which nobody reads holds what flushing would wait for
+        flushing = threading.Thread(target=_flush, args=(codes,), daemon=True)
+        flushing.start()
+        flushing.join(_PARTING)
+    os._exit(max(codes))
+
+
+def _flush(codes: list[int]) -> None:
+    """Write out what is left in the log and the streams; add 1 to `codes` where that cannot be."""
     import logging
 
     logging.shutdown()
@@ -35,8 +51,7 @@ def _leave(code: int) -> NoReturn:
             if stream is not None:  # closed by the shell: `>&-`
                 stream.flush()
         except (OSError, ValueError):
-            code = code or 1
-    os._exit(code)
+            codes.append(1)
 
 
 if __name__ == "__main__":

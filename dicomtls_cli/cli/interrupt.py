@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -13,6 +14,7 @@ from dicomtls_cli.errors import DicomTlsError, ExitCode
 
 _CODES = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.KILLED}
 _NOTE = b"interrupted: what is on its way is finished; once more ends it at once\n"
+_NUDGE = getattr(signal, "SIGURG", None)  # a signal that means nothing to us; Windows has none
 _ERASE = b"\r\x1b[K"  # the line with the terminal's ^C, and the progress in it
 
 
@@ -53,7 +55,8 @@ def interruptible() -> Iterator[Interruption]:
     interruption = Interruption()
     before = {number: signal.signal(number, interruption.handle) for number in _CODES}
     try:
-        yield interruption
+        with _noticed_at_once():
+            yield interruption
     except KeyboardInterrupt:
         raise DicomTlsError(
             "interrupted", slug="interrupted", exit_code=ExitCode(interruption.code or ExitCode.INTERRUPTED)
@@ -61,3 +64,35 @@ def interruptible() -> Iterator[Interruption]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _noticed_at_once() -> Iterator[None]:
+    """Let no wait of the main thread, which alone runs handlers, keep a signal from its handler.
+
+    One that comes a moment before the wait begins, or that the system hands to another thread, does not end it.
+    """
+    if _NUDGE is None:
+        yield
+        return
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    handler = signal.signal(_NUDGE, lambda *_: None)
+    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    try:
+        arguments = reader, threading.get_ident()
+        threading.Thread(target=_nudge, args=arguments, name="dicomtls-signals", daemon=True).start()
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        signal.signal(_NUDGE, handler)
+        writer.close()  # which ends the thread
+
+
+def _nudge(reader: socket.socket, whom: int) -> None:
+    """Interrupt the thread `whom` for every signal whose number is read from `reader`."""
+    assert _NUDGE is not None
+    with reader:
+        while numbers := reader.recv(64):
+            if any(number != _NUDGE for number in numbers):
+                signal.pthread_kill(whom, _NUDGE)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dicomtls.association")
 
+_PARTING = 2.0  # seconds for who reads our output to take the last line
+
 
 class Listeners:
     """Everybody who is told of events, and what they do before and after the server runs."""
@@ -88,7 +90,10 @@ class Listeners:
             self._hooks.close(is_over=is_over)
         if self._metrics is not None:
             self._metrics.close()
-        self._reporter.total()
+        # In a thread: a reader that stopped reading is not to keep us from ending.
+        telling = threading.Thread(target=self._reporter.total, daemon=True)
+        telling.start()
+        telling.join(_PARTING)
 
 
 class _Reporter:

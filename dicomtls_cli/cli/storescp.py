@@ -183,8 +183,6 @@ def storescp(
     server = StorageServer(options, listeners)
     server.start()
     listeners.start(server)
-    if ready_file is not None:
-        _write_ready_file(ready_file, server, listeners.metrics_port)
 
     def renew() -> None:
         terminal.reopen_log()
@@ -192,6 +190,8 @@ def storescp(
             terminal.note("reloaded certificates and rules")
 
     with Lifetime(server, renew, admission.warn) as lifetime:
+        if ready_file is not None:  # who reads it may send signals
+            _write_ready_file(ready_file, server, listeners.metrics_port)
         where = ", ".join(
             f"[{host}]:{number}" if ":" in host else f"{host}:{number}" for host, number in server.addresses
         )

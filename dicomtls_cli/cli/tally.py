@@ -54,6 +54,7 @@ class Tally:
         self._is_scanned = False
         self._failure_codes: dict[ExitCode, None] = {}  # in the order of their first failures
         self._first_failures: list[str] = []
+        self._last_hint = ""
         self._lines = 0  # printed since the first failure
         self._refusals = Refusals()
         self._progress = Progress(terminal, self._state)
@@ -167,7 +168,14 @@ class Tally:
         if len(self._first_failures) < _REPEATED:
             self._first_failures.append(error.message)
         if not self._terminal.as_json:  # its record holds it
-            self._terminal.error(error)
+            self._terminal.error(self._without_old_hint(error))
+
+    def _without_old_hint(self, error: DicomTlsError) -> DicomTlsError:
+        """Return `error` without its hint where that would be the last one again: thousands may have one cause."""
+        last, self._last_hint = self._last_hint, error.hint
+        if error.hint != last:
+            return error
+        return DicomTlsError(error.message, slug=error.slug, exit_code=error.exit_code)
 
     def _warn(self, text: str) -> None:
         self._terminal.warning(text)

@@ -72,13 +72,13 @@ class Arrivals:
 
     def next(self) -> list[Arrival]:
         """Wait until something happens; return the connections that began to speak, which are the caller's now."""
-        speaking = []
-        for key, _ in self._selector.select(_TICK if self._waiting else None):
-            if key.fileobj in self._listeners:
-                self._accept(key.fileobj)
-            elif key.fileobj in self._waiting:
-                speaking.append(self._take(key.fileobj))
-            else:
+        ready = [key.fileobj for key, _ in self._selector.select(_TICK if self._waiting else None)]
+        # First who speaks: whoever is accepted may need the room of one that does not.
+        speaking = [self._take(sock) for sock in ready if sock in self._waiting]
+        for sock in ready:
+            if sock in self._listeners:
+                self._accept(sock)
+            elif sock is self._wake_reader:
                 self._wake_reader.recv(4096)
         self._drop_silent()
         return speaking

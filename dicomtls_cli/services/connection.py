@@ -74,6 +74,11 @@ class Connection:
         return self._association.idle_seconds
 
     @property
+    def is_cut(self) -> bool:
+        """Whether `cut` ended it; its thread may need a moment to notice."""
+        return self._cut_off is not None
+
+    @property
     def takes_slot(self) -> bool:
         """Whether it counts as an open association: not while it only waits for the peer to leave."""
         return self.has_association and (self._association is None or self._association.is_open)

@@ -29,7 +29,7 @@ from dicomtls_cli.services.causes import (
 )
 from dicomtls_cli.tls.context import IdentityError
 from dicomtls_cli.tls.policy import Role
-from dicomtls_cli.upperlayer.failures import AssociationAborted, ConnectionBroken
+from dicomtls_cli.upperlayer.failures import AssociationAborted, AssociationTimeout, ConnectionBroken
 from dicomtls_cli.upperlayer.header import NotDicom
 
 _OTHER_TLS = "tls.failed"
@@ -74,14 +74,10 @@ def diagnose(
             message = f"the peer {how} the connection before it answered"
             return _found(error, peer, "association.lost", message, error.hint)
     if isinstance(error, NotDicom) and error.protocol == "TLS":
-        return _raise_to(error, peer, ExitCode.NO_COMMON_TLS)
-    if isinstance(error, AssociationAborted) and role is Role.REQUESTOR and stage is Stage.DIMSE:
-        hint = (
-            f"{error.hint} (Orthanc aborts where `AllowEcho` or `AllowStore` of `DicomModalities` forbids it)"
-        )
-        return _found(error, peer, error.slug, error.message, hint)
+        return _found(error, peer, error.slug, error.message, error.hint, ExitCode.NO_COMMON_TLS)
     if isinstance(error, AssociationLost):
-        return _raise_to(error, peer, error.exit_code)
+        hint = _hint_of(error, stage) if role is Role.REQUESTOR else error.hint
+        return _found(error, peer, error.slug, error.message, hint, error.exit_code)
     if isinstance(error, DicomTlsError):
         return error
     if isinstance(error, IdentityError):
@@ -95,6 +91,18 @@ def diagnose(
         found = _tls_cause(error, role, requested_certificate, showed_certificate, start)
         return failed(found, peer, own_certificate)
     return _network_cause(error, peer)
+
+
+def _hint_of(error: AssociationLost, stage: Stage) -> str:
+    """Return the hint of `error` with what a requestor can do about it at `stage`."""
+    if isinstance(error, AssociationAborted) and stage is Stage.DIMSE:
+        return (
+            f"{error.hint} (Orthanc aborts where `AllowEcho` or `AllowStore` of `DicomModalities` forbids it)"
+        )
+    if isinstance(error, AssociationTimeout):
+        option = "--acse-timeout 60" if stage is Stage.ASSOCIATION else "--dimse-timeout 300"
+        return f"the peer may be overloaded or may have stopped; `{option}` waits longer"
+    return error.hint
 
 
 def has_alert(broken: ConnectionBroken) -> bool:
@@ -185,10 +193,6 @@ def _network_cause(error: BaseException, peer: str) -> DicomTlsError:
     return ConnectionFailed(
         f"no connection to `{peer}`: {reason}", "check address and network", slug="peer.unreachable"
     )
-
-
-def _raise_to(error: AssociationLost, peer: str, exit_code: ExitCode) -> DicomTlsError:
-    return _found(error, peer, error.slug, error.message, error.hint, exit_code)
 
 
 def _found(

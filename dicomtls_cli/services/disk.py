@@ -79,23 +79,34 @@ def _in_words(count: int) -> str:
 def make_folders(folder: Path, mode: int, *, exact: bool = False, sync: bool = False) -> list[Path]:
     """Make `folder` and those above it where they are missing; return the new ones, outermost first.
 
-    `exact` gives them `mode` whatever the umask, `sync` makes their names durable. Raises OSError.
-    `Path.mkdir(parents=True)` would make the outer ones readable by everybody.
+    `exact` gives them `mode` whatever the umask, `sync` makes their names durable. Raises OSError,
+    and has made none then. `Path.mkdir(parents=True)` would make the outer ones readable by everybody.
     """
     missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
-    made = []
-    for path in reversed(missing):
-        with contextlib.suppress(
-            FileExistsError
-        ):  # another thread was faster, or it is a file: the next fails
-            path.mkdir(mode=mode)
-            made.append(path)
-            if exact:
-                path.chmod(mode)
-    if sync:
-        for parent in {path.parent for path in made}:
-            sync_folder(parent)
+    made: list[Path] = []
+    try:
+        for path in reversed(missing):
+            with contextlib.suppress(
+                FileExistsError
+            ):  # another thread was faster, or it is a file: the next fails
+                path.mkdir(mode=mode)
+                made.append(path)
+                if exact:
+                    path.chmod(mode)
+        if sync:
+            for parent in {path.parent for path in made}:
+                sync_folder(parent)
+    except OSError:
+        remove_folders(made)
+        raise
     return made
+
+
+def remove_folders(made: list[Path]) -> None:
+    """Remove what `make_folders` made, as far as nothing came into it."""
+    for path in reversed(made):
+        with contextlib.suppress(OSError):
+            path.rmdir()
 
 
 def can_lock() -> bool:

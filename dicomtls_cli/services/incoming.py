@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from dicomtls_cli.services.disk import NoRoom, Space, can_lock, lock
+from dicomtls_cli.services.disk import NoRoom, Space, can_lock, lock, remove_folders
 from dicomtls_cli.services.head import HeadError, encode_meta, read_head, read_odd_head
 from dicomtls_cli.services.naming import SOP_CLASS, SOP_INSTANCE, STUDY_INSTANCE, Subject
 from dicomtls_cli.services.reception import (
@@ -89,7 +89,7 @@ class IncomingFile:
                     self._storage.make_folders(Path(self._part).parent)
                     continue
                 if mode is not None and hasattr(os, "fchmod"):
-                    os.fchmod(file, mode)
+                    self._set_mode(file, mode)
                 # A file system without locks: no orphan is removed either.
                 with contextlib.suppress(OSError):
                     lock(file)
@@ -99,6 +99,15 @@ class IncomingFile:
         except OSError as error:
             raise NoRoom(f"cannot write to {Path(self._part).parent}: {error.strerror}") from error
         raise NoRoom(f"cannot make a file in {Path(self._part).parent}")
+
+    def _set_mode(self, file: int, mode: int) -> None:
+        try:
+            os.fchmod(file, mode)
+        except OSError:  # a file system without rights: neither descriptor nor part stays
+            os.close(file)
+            with contextlib.suppress(OSError):
+                Path(self._part).unlink()
+            raise
 
     # ------------------------------------------------------------------ while it comes in
 
@@ -218,6 +227,4 @@ class IncomingFile:
     def _leave(self, made: list[Path]) -> None:
         """Leave no trace: neither the part nor folders that were made for it."""
         self.discard()
-        for path in reversed(made):
-            with contextlib.suppress(OSError):  # another instance has come into it
-                path.rmdir()
+        remove_folders(made)

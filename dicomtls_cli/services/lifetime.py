@@ -27,6 +27,7 @@ class Lifetime:
 
     `renew` reads certificates and rules anew, `daily` is called once a day; both in a thread of their own, so that
     a slow file keeps no peer waiting. The service manager is told. `exit_code` is what the signals make of it.
+    A third one ends the process, whatever it waits for.
     A SIGHUP because the terminal closed is an end in order, as for any program in that terminal.
     """
 
@@ -77,6 +78,9 @@ class Lifetime:
             return
         self.exit_code = int(ExitCode.KILLED if number == signal.SIGTERM else ExitCode.INTERRUPTED)
         self._server.abort()
+        # A third one ends whatever cannot end by itself: a write to a pipe that nobody reads.
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_DFL)
 
     def _hang_up(self, number: int, frame: FrameType | None) -> None:
         if not self._in_terminal or _has_terminal():

@@ -77,8 +77,10 @@ class _Crew:
         self.ending = ending
         self.on_connected = on_connected
 
-    def sender(self, on_connected: Callable[[], None] = lambda: None) -> Sender:
-        return Sender(self.peer, self.requestor, self.agenda, self.wishes, self.ending, on_connected)
+    def sender(self, on_connected: Callable[[], None] = lambda: None, *, is_extra: bool = False) -> Sender:
+        return Sender(
+            self.peer, self.requestor, self.agenda, self.wishes, self.ending, on_connected, is_extra=is_extra
+        )
 
     def alone(self, *, is_first: bool = True) -> Iterator[Outcome]:
         """Let one sender work; where it `is_first` and gets no association, raise why."""
@@ -113,7 +115,7 @@ class _Crew:
         senders: list[Sender] = []
 
         def start(on_connected: Callable[[], None] = lambda: None) -> None:
-            sender = self.sender(on_connected)
+            sender = self.sender(on_connected, is_extra=bool(senders))
             senders.append(sender)
             threading.Thread(target=_work, args=(sender, news), daemon=True, name=_THREAD).start()
 

@@ -43,6 +43,7 @@ _QUICK = (
 )  # bytes that leave before the outcome of the last instance is told: a report must not lag behind
 _FIRST_PAUSE = 1.0  # seconds before the first association that is tried again; twice as long for each further
 _LONGEST_PAUSE = 30.0
+_GLANCE = 0.1  # seconds between two looks, in a pause, whether all is to end
 _TRANSIENT = 2  # the result of an A-ASSOCIATE-RJ that may pass, PS3.8 9.3.4
 
 
@@ -75,7 +76,8 @@ class Sender:
     """Associations with `peer`, one after the other, until `agenda` is through or `ending` is set.
 
     `on_connected` is called when the first is open. Afterwards `given_up` tells why instances were left on
-    the agenda, None if they were not.
+    the agenda, None if they were not. One that `is_extra` helps others: where it gets no association it leaves
+    the work to them, and does not try again.
     """
 
     def __init__(
@@ -86,6 +88,8 @@ class Sender:
         wishes: Wishes,
         ending: threading.Event,
         on_connected: Callable[[], None] = lambda: None,
+        *,
+        is_extra: bool = False,
     ) -> None:
         self.given_up: DicomTlsError | None = None
         self.has_connected = False
@@ -95,6 +99,7 @@ class Sender:
         self._wishes = wishes
         self._ending = ending
         self._on_connected = on_connected
+        self._is_extra = is_extra
         self._association: Association | None = None
         self._proposed: dict[Proposal, Way] = {}  # by the association that is open, if one is
         self._ways: dict[Kind, Way] = {}
@@ -154,6 +159,9 @@ class Sender:
                     self._ahead = instance
                     return True
                 if not self._reopen(instance):
+                    return False
+                if self._ending.is_set():  # opening it may have taken its time
+                    self._agenda.put_back(instance)
                     return False
                 way = self._way(instance)
                 assert way is not None
@@ -225,8 +233,7 @@ class Sender:
                 break
             except DicomTlsError as error:
                 self._failures += 1
-                again = _may_pass(error) and self._failures <= self._wishes.retries
-                if not (again and self._pause(error)):
+                if not (self._may_retry(error) and self._pause(error)):
                     self._agenda.put_back(instance)
                     self.given_up = error
                     return False
@@ -245,11 +252,25 @@ class Sender:
             self._on_connected()
         return True
 
+    def _may_retry(self, error: DicomTlsError) -> bool:
+        """Tell whether an association that did not come about is tried again."""
+        from dicomtls_cli.services.causes import HUNG_UP
+
+        if self._is_extra and not self.has_connected:
+            return False  # the instance it took would wait with it, and others can send that
+        # A peer that took our TLS before and hangs up now is about to start or to end.
+        may_pass = _may_pass(error) or (self.has_connected and error.slug == HUNG_UP.slug)
+        return may_pass and self._failures <= self._wishes.retries
+
     def _pause(self, error: DicomTlsError) -> bool:
         """Wait before an association is tried again; tell whether that is still wanted afterwards."""
         seconds = min(_FIRST_PAUSE * 2 ** (self._failures - 1), _LONGEST_PAUSE)
         logger.warning("%s; trying again in %g s", error.message, seconds)
-        return not self._ending.wait(seconds)
+        end = time.monotonic() + seconds
+        # Not `wait`: a signal handler may set it in this very thread, while that holds the lock inside.
+        while not self._ending.is_set() and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _GLANCE))
+        return not self._ending.is_set()
 
     def _lose(self, error: AssociationLost, *more: Instance) -> None:
         """Decide on what the lost association left without an answer: again, or not at all."""
@@ -266,7 +287,7 @@ class Sender:
                 self._tell(not_sent(instance, cause, "stored"))
             else:
                 again.append(instance)
-        self._failures = 0 if self._has_stored else self._failures + 1
+        self._failures += not self._has_stored
         is_over = self._failures >= max(_FRUITLESS, self._wishes.retries + 1)
         if again and not is_over:
             self._failures = max(self._failures, 1)
@@ -343,6 +364,7 @@ class Sender:
         failure = None
         if classify(status) in (StatusClass.SUCCESS, StatusClass.WARNING):
             self._has_stored = True
+            self._failures = 0
         else:
             failure = DicomTlsError(
                 f"the peer did not store `{sent.instance.path}`: {words(status, comment)}",

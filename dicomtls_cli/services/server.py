@@ -225,7 +225,8 @@ class StorageServer:
     def _make_room_for_one(self) -> None:
         """Cut off an old connection without an association where too many have none."""
         with self._lock:
-            unfinished = [connection for connection in self._serving if not connection.has_association]
+            # One that was cut off already makes no room a second time.
+            unfinished = [one for one in self._serving if not (one.has_association or one.is_cut)]
         if len(unfinished) >= _UNFINISHED:
             oldest = first_of_most(unfinished, lambda connection: connection.source)
             oldest.cut(_dropped(oldest.client, "it had no association yet, and others wait"))

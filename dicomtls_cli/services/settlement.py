@@ -56,21 +56,29 @@ class Settlement:
 
         Folders that are made for it are added to `made`. Raises NoRoom, Duplicate or OSError.
         """
-        mode = self._options.on_duplicate
-        is_new_file = self._options.naming.always_new or mode is OnDuplicate.SUFFIX
+        is_new_file = self._options.naming.always_new or self._options.on_duplicate is OnDuplicate.SUFFIX
         for target in itertools.islice(self._candidates(part, place, is_new_file), _MOST_TRIES):
             with self._locks[hash(target.name) % len(self._locks)]:
-                if self._put(part.path, target, made):
-                    self._sync(target)
-                    return Stored(target, part.length)
-                if is_new_file:
-                    continue
-                there = _meta_of(target)
-                # Whatever the layout: what is there gives way to the same instance only.
-                if there is None or there.media_storage_sop_instance != part.identifiers.sop_instance:
-                    continue
-                return self._settle_duplicate(part, target, there)
+                try:
+                    stored = self._settle_at(target, part, made, is_new_file)
+                except FileNotFoundError:  # what was there was taken away meanwhile: the name is free now
+                    stored = self._settle_at(target, part, made, is_new_file)
+            if stored is not None:
+                return stored
         raise NoRoom(f"there is no name left for {self.path(place)}")
+
+    def _settle_at(self, target: Path, part: Part, made: list[Path], is_new_file: bool) -> Stored | None:
+        """Give `part` the name `target`; return None where another file has it."""
+        if self._put(part.path, target, made):
+            self._sync(target)
+            return Stored(target, part.length)
+        if is_new_file:
+            return None
+        there = _meta_of(target)
+        # Whatever the layout: what is there gives way to the same instance only.
+        if there is None or there.media_storage_sop_instance != part.identifiers.sop_instance:
+            return None
+        return self._settle_duplicate(part, target, there)
 
     def path(self, place: Place, addition: str = "") -> Path:
         """Return the path of a file that goes to `place`."""

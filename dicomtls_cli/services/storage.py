@@ -42,7 +42,7 @@ class Storage:
             self.make_folders(self.incoming)
             probe = self.incoming / f"{os.getpid()}.probe"
             probe.touch(mode=0o600)
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # of a process with the same id, in another container
         except OSError as error:
             raise OutputError(
                 f"cannot write to the output directory `{directory}`: {error.strerror}",

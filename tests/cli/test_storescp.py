@@ -40,6 +40,15 @@ def test_the_ready_file_tells_where_it_listens() -> None:
         assert [path.name for path in Path().iterdir() if "ready" in path.name] == ["ready.json"]
 
 
+def test_who_finds_the_ready_file_may_send_signals(dicomtls, monkeypatch) -> None:
+    def write(*_: object) -> None:
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("dicomtls_cli.cli.storescp._write_ready_file", write)
+    assert dicomtls("storescp", "--no-tls", "--port", "0", "--ignore", "--ready-file", "x").exit_code == 0
+
+
 @pytest.mark.parametrize(
     "place", [("0",), ("--bind", "0"), ("-b", "ME:0"), ("0", "--port", "0")], ids=" ".join
 )

@@ -295,12 +295,59 @@ main(["storescp", "--no-tls", "--port", "0", "--ignore"])
 
 
 def test_a_signal_that_another_thread_got_ends_it_too() -> None:
-    """The system hands it to any thread, or to the main one a moment before it waits: that ends no wait."""
+    """The system may hand it to any thread, or to the main one a moment before it waits: neither ends the wait."""
     done = subprocess.run(
         [sys.executable, "-c", _SIGNAL_TO_ANOTHER_THREAD],
         env=cli.environment(), capture_output=True, text=True, timeout=LIMIT, check=False,
     )  # fmt: skip
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+
+
+_NOBODY_READS = """
+import sys
+from dicomtls_cli import __main__ as program
+from dicomtls_cli.cli import listeners
+program._PARTING = listeners._PARTING = 0.1
+program.main()
+"""
+
+
+@pytest.mark.parametrize("waits", ["association", "listener"])
+def test_it_ends_where_nobody_reads_what_it_says(waits: str) -> None:
+    """A pipe is full. An association that waits in it is cut off; the listener itself ends with the third signal."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(writer, bytes(65536)):
+            pass
+    os.set_blocking(writer, True)
+    patience = "60s" if waits == "association" else "10ms"  # with who says nothing
+    words = ["storescp", "--no-tls", "--port", "0", "--ignore", "--grace", "100ms", "--tls-timeout", patience]
+    process = subprocess.Popen(
+        [sys.executable, "-c", _NOBODY_READS, *words, "--ready-file", "ready.json"],
+        env=cli.environment(), stdin=subprocess.DEVNULL, stdout=writer, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("listening on ")
+        with Client(json.loads(Path("ready.json").read_text())["port"]) as client:
+            if waits == "association":
+                client.associate()
+                process.terminate()
+                assert process.wait(LIMIT) == 0
+            else:
+                client.expect_end()
+                for _ in range(100):  # signals that come together count as one
+                    process.terminate()
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(0.1)
+                assert process.returncode == -signal.SIGTERM
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+        os.close(reader)
+        os.close(writer)
 
 
 # --- how long, how many ----------------------------------------------------------------------------------

@@ -279,6 +279,8 @@ def test_a_lost_association(tmp_path) -> None:
     result = run(tmp_path, scripts=(scp(None), scp(None)))
     assert (result.exit_code, summary(result)) == (21, "0 stored, 0 with a warning, 3 failed")
     assert [str(tmp_path / f"{n}.dcm") in result.stderr for n in (1, 2, 3)] == [True] * 3
+    hints = [line for line in result.stderr.splitlines() if line.startswith("hint: ")]
+    assert len(hints) == 1  # of one cause, however many it is the cause of
 
 
 def test_a_rejected_association(tmp_path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomtls_cli.services.arrivals import Arrival, first_of_most
+from dicomtls_cli.services.arrivals import Arrival, Arrivals, first_of_most
 from dicomtls_cli.services.events import Client
 
 
@@ -39,3 +40,24 @@ def test_the_oldest_of_the_address_with_most_goes_never_the_newest(sources: list
 def test_what_counts_as_one_address(one, other, same) -> None:
     first, second = (Arrival(None, Client(address), 0.0).source for address in (one, other))  # type: ignore[arg-type]
     assert (first == second) == same
+
+
+def test_one_that_begins_to_speak_while_its_room_is_needed_is_served() -> None:
+    dropped: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        arrivals = Arrivals(
+            [listener],
+            patience=60.0,
+            most=1,
+            dropped=lambda _client, why: dropped.append(why),
+            await_room=lambda: None,
+        )
+        with socket.create_connection(listener.getsockname()) as first:
+            assert arrivals.next() == []
+            with socket.create_connection(listener.getsockname()):  # it is noticed before the other speaks
+                first.send(b"\x16")
+                (arrival,) = arrivals.next()
+        assert arrival.sock.recv(1) == b"\x16"
+        arrival.sock.close()
+        arrivals.close()
+    assert dropped == []

@@ -11,7 +11,7 @@ from dicomtls_cli.errors import DicomTlsError
 from dicomtls_cli.services.causes import PROTOCOLS, protocol_of, rejection_hint
 from dicomtls_cli.services.diagnose import ClosedAtOnce, Stage, diagnose
 from dicomtls_cli.tls.policy import Role
-from dicomtls_cli.upperlayer.failures import ConnectionBroken
+from dicomtls_cli.upperlayer.failures import AssociationTimeout, ConnectionBroken
 from dicomtls_cli.upperlayer.stream import PeerClosed
 
 
@@ -42,6 +42,14 @@ def test_an_end_without_an_alert_is_no_reason(error: OSError, how: str) -> None:
     found = meaning(ConnectionBroken(error), Stage.ASSOCIATION)
     assert (found.slug, found.exit_code) == ("association.lost", 21)
     assert found.message == f"`host:1`: the peer {how} the connection before it answered"
+
+
+@pytest.mark.parametrize(
+    ("stage", "option"), [(Stage.ASSOCIATION, "--acse-timeout"), (Stage.DIMSE, "--dimse-timeout")]
+)
+def test_a_time_out_names_the_option_that_waits_longer(stage: Stage, option: str) -> None:
+    assert f"`{option} " in meaning(AssociationTimeout("no answer", 1.0), stage).hint
+    assert "-timeout" not in meaning(AssociationTimeout("no answer", 1.0), stage, Role.ACCEPTOR).hint
 
 
 def test_an_alert_under_an_association_is_the_reason() -> None:

@@ -526,6 +526,19 @@ def test_small_files_that_shrink_before_they_are_sent_cost_only_themselves(tmp_p
     assert slugs(found) == ["input.file-shrank", "input.file-shrank", "", ""]
 
 
+def shrink_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every file of 1 MiB become shorter once it is open: past its first block, which is laid out by then."""
+    opened = staging.open_data_set
+
+    def shrinking(instance):
+        data, length = opened(instance)
+        if instance.size == 1 << 20:
+            os.truncate(instance.path, 600_000)
+        return data, length
+
+    monkeypatch.setattr(staging, "open_data_set", shrinking)
+
+
 def test_large_files_that_shrink_while_they_are_sent_end_their_association_but_not_the_rest(
     tmp_path, monkeypatch
 ) -> None:
@@ -539,15 +552,7 @@ def test_large_files_that_shrink_while_they_are_sent_end_their_association_but_n
         for i in wanted
         for about in [i.path.stat()]
     ]
-    opened = staging.open_data_set
-
-    def shrinking(instance):
-        data, length = opened(instance)
-        if instance.size == 1 << 20:
-            os.truncate(instance.path, 600_000)  # past the first block, which is laid out by then
-        return data, length
-
-    monkeypatch.setattr(staging, "open_data_set", shrinking)
+    shrink_large_ones(monkeypatch)
 
     def aborted(peer: Scripted) -> None:
         peer.accept()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import socket
 import threading
 
@@ -9,9 +11,14 @@ import pytest
 
 from dicomtls_cli.dimse.command import decode
 from dicomtls_cli.errors import AssociationLost, ConnectionFailed
+from dicomtls_cli.services import agenda
 from dicomtls_cli.services import sender as module
+from dicomtls_cli.services.causes import HUNG_UP
+from dicomtls_cli.services.diagnose import failed
+from dicomtls_cli.services.events import Event, Received, Refused
 from dicomtls_cli.services.peer import Peer, Requestor
 from dicomtls_cli.services.send import Wishes, send
+from dicomtls_cli.services.server import ServerOptions, StorageServer
 from dicomtls_cli.upperlayer.codec import decode as decode_pdu
 from dicomtls_cli.upperlayer.pdu import AssociateRequest
 from tests.services.test_send import (
@@ -19,16 +26,20 @@ from tests.services.test_send import (
     SOON,
     STORED,
     answering,
+    instances,
     made,
     outcomes,
     reject_everything,
     scp,
+    shrink_large_ones,
     slugs,
     statuses,
     take,
 )
+from tests.support.objects import data_set, write
 from tests.support.scripted import (
     ABORT,
+    MR,
     RELEASE,
     RELEASE_RP,
     RQ,
@@ -155,6 +166,28 @@ def test_a_lost_window_is_reported_whole(tmp_path) -> None:
     assert len(found) == 5
 
 
+def test_a_file_that_cannot_be_read_on_costs_the_others_in_the_window_nothing(tmp_path, monkeypatch) -> None:
+    """They are sent again, since half a data set was the end of their association; each is told of once."""
+    made(tmp_path, 5)
+    os.truncate(tmp_path / "003.dcm", 1 << 20)
+    wanted = instances(tmp_path)
+    shrink_large_ones(monkeypatch)
+
+    def first(peer: Scripted) -> None:
+        peer.accept(window=4)
+        answered = take(peer)
+        take(peer)
+        STORED(peer, *answered[:2])
+        while peer.read_pdu()[0] != ABORT:
+            pass
+        peer.expect_end()
+
+    with listening(first, scp(STORED, STORED, STORED, STORED)) as port:
+        found = outcomes(port, wanted, window=4)
+    assert sorted(o.instance.sop_instance for o in found) == [f"1.2.{number}" for number in range(1, 6)]
+    assert {o.instance.sop_instance for o in found if not o.is_stored} == {"1.2.3"}
+
+
 # --- retries ---------------------------------------------------------------------------------------------
 
 
@@ -180,15 +213,39 @@ def test_a_final_status_is_never_asked_for_twice(tmp_path) -> None:
         assert statuses(outcomes(port, made(tmp_path, 3), retries=5)) == [0xA700, 0xC000, 0]
 
 
-def test_a_peer_that_is_away_for_a_while_is_waited_for(tmp_path) -> None:
-    def busy(peer: Scripted) -> None:
-        peer.expect(RQ)
-        peer.send(reject(2, 3, 2))  # transient, provider: local limit exceeded
-        peer.expect_end()
+def busy(peer: Scripted) -> None:
+    peer.expect(RQ)
+    peer.send(reject(2, 3, 2))  # transient, provider: local limit exceeded
+    peer.expect_end()
 
+
+def test_a_peer_that_is_away_for_a_while_is_waited_for(tmp_path) -> None:
     wanted = made(tmp_path, 2)
     with listening(busy, busy, scp(STORED, STORED)) as port:
         assert slugs(outcomes(port, wanted, retries=2)) == ["", ""]
+
+
+def test_a_peer_that_took_our_tls_may_hang_up_while_it_starts_anew(tmp_path, monkeypatch) -> None:
+    opened, calls = module.associate, itertools.count(1)
+
+    def hanging_up(peer, *arguments, **more):
+        if next(calls) == 2:
+            raise failed(HUNG_UP, str(peer))
+        return opened(peer, *arguments, **more)
+
+    monkeypatch.setattr(module, "associate", hanging_up)
+    wanted = made(tmp_path, 2)
+    with listening(scp(STORED, LOSSES[0].values[0], release=False), scp(STORED)) as port:
+        assert slugs(outcomes(port, wanted, retries=2)) == ["", ""]
+
+
+def test_what_was_stored_since_makes_up_for_earlier_failures(tmp_path, monkeypatch) -> None:
+    """Two associations, each of which comes about at the second try, where one further try is allowed."""
+    monkeypatch.setattr(agenda, "MOST_CONTEXTS", 1)
+    made(tmp_path, 1)
+    write(tmp_path / "2.dcm", data_set("1.2.2", sop_class=MR), "1.2.2", sop_class=MR)
+    with listening(busy, scp(STORED), busy, scp(STORED)) as port:
+        assert slugs(outcomes(port, instances(tmp_path), retries=1, transcode=False)) == ["", ""]
 
 
 def test_a_peer_that_rejects_for_good_is_not_asked_again(tmp_path) -> None:
@@ -259,6 +316,22 @@ def test_a_peer_that_takes_fewer_associations_gets_everything_all_the_same(tmp_p
         found = outcomes(server.port, wanted, jobs=4)
     assert slugs(found) == [""] * 40
     assert len(list((tmp_path / "out").rglob("*.dcm"))) == 40
+
+
+def test_nobody_waits_with_an_instance_that_others_could_send(tmp_path, monkeypatch) -> None:
+    """A retry is for a peer that is away: this one is there, and takes one association."""
+    monkeypatch.setattr(module, "_FIRST_PAUSE", 3600.0)
+    wanted, events = made(tmp_path / "in", 10), Events()
+
+    def one_after_the_rejection(event: Event) -> None:
+        events(event)
+        if isinstance(event, Received):
+            events.wait_for(Refused)
+
+    options = ServerOptions(port=0, hosts=("127.0.0.1",), max_associations=1)
+    with StorageServer(options, one_after_the_rejection) as server:
+        found = outcomes(server.port, wanted, jobs=2, retries=5)
+    assert slugs(found) == [""] * 10
 
 
 def test_a_late_rejection_loses_nothing(tmp_path) -> None:
@@ -351,9 +424,33 @@ def test_once_it_is_to_end_what_is_on_its_way_is_answered_and_the_rest_left(jobs
     assert statuses(found) == [0]
 
 
+def test_nothing_is_sent_on_an_association_that_opens_too_late(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(agenda, "MOST_CONTEXTS", 1)
+    made(tmp_path, 1)
+    write(tmp_path / "2.dcm", data_set("1.2.2", sop_class=MR), "1.2.2", sop_class=MR)
+    ending = threading.Event()
+
+    def late(peer: Scripted) -> None:
+        asked = peer.expect(RQ)
+        ending.set()
+        peer.send(accept(decode_pdu(RQ, asked)))
+        peer.release()
+
+    with listening(scp(STORED), late) as port:
+        found = outcomes(port, instances(tmp_path), transcode=False, ending=ending)
+    assert statuses(found) == [0]
+
+
+class SetByAHandler(threading.Event):
+    """A handler that finds its own thread in `wait` would wait for the lock that this holds."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        raise AssertionError("it was waited for")
+
+
 def test_a_pause_before_a_retry_ends_too(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(module, "_FIRST_PAUSE", 3600.0)
-    ending = threading.Event()
+    ending = SetByAHandler()
 
     def script(peer: Scripted) -> None:
         peer.accept()

@@ -14,7 +14,7 @@ import pytest
 from dicomtls_cli.errors import ExitCode, OutputError
 from dicomtls_cli.services import server as module
 from dicomtls_cli.services.echo import echo
-from dicomtls_cli.services.events import Closed, Opened, Received, Refused
+from dicomtls_cli.services.events import Closed, Event, Opened, Received, Refused
 from dicomtls_cli.services.listen import listen
 from dicomtls_cli.services.peer import Peer, Requestor, Timeouts, TlsOptions, tls_context
 from dicomtls_cli.services.scan import Instance, scan
@@ -224,6 +224,27 @@ def test_when_too_many_are_half_way_the_oldest_goes(monkeypatch) -> None:
         assert echoes_once_both_are_in(server)
         half_way[0].expect_end()
         assert events.wait_for(Refused).error.slug == "peer.silent"
+        for client in half_way:
+            client.close()
+
+
+def test_one_that_was_cut_off_does_not_have_to_go_twice(monkeypatch) -> None:
+    """The listener may be faster than the threads of those it cuts off: what it cuts off next is another."""
+    monkeypatch.setattr(module, "_UNFINISHED", 2)
+    told, gate = Events(), threading.Event()
+
+    def slow(event: Event) -> None:
+        told(event)
+        assert gate.wait(LIMIT)
+
+    options = ServerOptions(port=0, hosts=("127.0.0.1",), timeouts=PATIENT)
+    with StorageServer(options, slow) as server:
+        half_way = []
+        for _ in range(4):
+            half_way.append(Client(server.port))
+            half_way[-1].send(b"\x01")
+        assert told.wait_for(Refused, 2)
+        gate.set()
         for client in half_way:
             client.close()
 

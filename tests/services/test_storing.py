@@ -125,6 +125,31 @@ def test_another_instance_of_the_same_name_is_never_replaced_dropped_or_refused(
 
 
 @pytest.mark.parametrize(
+    ("mode", "look"),
+    [
+        *((mode, "_meta_of") for mode in OnDuplicate if mode is not OnDuplicate.SUFFIX),
+        (OnDuplicate.OVERWRITE, "_is_identical"),
+        (OnDuplicate.SKIP, "_is_identical"),
+    ],
+)
+def test_what_is_taken_away_while_it_is_looked_at_was_not_there(mode, look, tmp_path, monkeypatch) -> None:
+    """A command that runs for each instance may move it away when the same one comes again."""
+    storage = storing(tmp_path, on_duplicate=mode)
+    first = take(storage)
+    looked = getattr(settlement, look)
+
+    def too_late(*arguments: object) -> object:
+        assert first.path is not None
+        first.path.unlink()
+        monkeypatch.setattr(settlement, look, looked)
+        return looked(*arguments)
+
+    monkeypatch.setattr(settlement, look, too_late)
+    assert take(storage) == first
+    assert files(tmp_path) == ["1.2.9/1.2.3.dcm"]
+
+
+@pytest.mark.parametrize(
     "content", [b"", b"not DICOM", bytes(128) + b"DICM", bytes(128) + b"DICM\2\0\2\0UI\4\0"]
 )
 def test_a_file_of_somebody_elses_stays(content, tmp_path) -> None:
@@ -246,6 +271,20 @@ def test_rights(mode, of_file, of_folder, tmp_path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {of_folder}
 
 
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_file_system_without_rights_leaves_nothing(tmp_path, monkeypatch) -> None:
+    storage = storing(tmp_path, file_mode=0o600)
+    monkeypatch.setattr(os, "fchmod", fails(errno.EPERM))
+    before = open_files()
+    with pytest.raises(NoRoom, match=os.strerror(errno.EPERM)):
+        take(storage)
+    assert files(tmp_path) == []
+    assert open_files() == before
+
+
 def test_a_digest_is_that_of_the_file(tmp_path) -> None:
     stored = take(storing(tmp_path, digest=True))
     assert stored.path is not None
@@ -348,6 +387,16 @@ def test_a_disk_without_inodes_left(tmp_path) -> None:
             take(storage, data_set(study="1.2.8"))  # there is a part, but no folder
         assert files(disk) == ["1.2.9/1.2.3.dcm"]
         assert folders(disk) == [".incoming", "1.2.9"]
+
+
+def test_a_disk_with_inodes_for_some_of_the_folders(tmp_path) -> None:
+    naming = parse_layout("{PatientID}/{StudyInstanceUID}/{SOPInstanceUID}.dcm")
+    with tiny_disk(tmp_path / "disk", 1 << 20, inodes=4) as disk:
+        storage = storing(disk, naming=naming)  # the disk itself, .incoming, the part, and one folder of two
+        with pytest.raises(NoRoom):
+            take(storage)
+        assert files(disk) == []
+        assert folders(disk) == [".incoming"]
 
 
 def test_space_that_is_to_stay_free(tmp_path) -> None:
