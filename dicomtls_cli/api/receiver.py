@@ -74,6 +74,7 @@ class StorageServer:
             storing=storing or StorageOptions(),
             faults=faults or Faults(),
             grace=grace,
+            certificate_file="" if tls is None else tls.certificate_file,
         )
         self._server: services.StorageServer | None = None
 

@@ -140,5 +140,6 @@ def _requestor(
         context=None if tls is None else tls_context(Role.REQUESTOR, tls),
         timeouts=timeouts,
         shows_certificate=tls is not None and tls.cert is not None,
+        certificate_file="" if tls is None else tls.certificate_file,
         user=user,
     )

@@ -60,7 +60,7 @@ def inspect(
     """Say what is in a certificate, key or bundle, and which programs take it.
 
     WHAT is a file or folder: certificates, chains and bundles, private keys, signing requests, revocation lists, in
-    PEM or DER, PKCS#12 and PKCS#7. Or a peer, HOST:PORT, whose certificates are those it shows; nothing is sent.
+    PEM or DER, PKCS#12 and PKCS#7. Or a peer, HOST:PORT, whose certificates are those it shows; nothing of ours is.
     A file of that name wins. Several are looked at together: whose key is this, is the chain complete?
 
     \b

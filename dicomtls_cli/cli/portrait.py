@@ -18,6 +18,7 @@ from dicomtls_cli.services.inspection import Found, Inspection
 from dicomtls_cli.services.shown import Shown
 
 _SHOWN_NAMES = 20
+_LONGEST = 5000  # characters of a line
 _PROGRAMS = {
     Program.OURS: "dicomtls",
     Program.ORTHANC: "Orthanc",
@@ -269,4 +270,4 @@ def _text(text: str) -> str:
 
 
 def _line(label: str, text: str) -> str:
-    return f"  {label:<13} {text}"
+    return f"  {label:<13} {printable(text, _LONGEST)}"  # an OID, say, may be as long as a certificate

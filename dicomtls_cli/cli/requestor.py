@@ -101,7 +101,7 @@ def make_requestor(link: Link, tls: TlsOptions | None) -> Requestor:
         family=link.family,
         shows_certificate=tls is not None and tls.cert is not None,
         user=link.user,
-        certificate_file=str(tls.cert) if tls is not None and tls.cert is not None else "",
+        certificate_file="" if tls is None else tls.certificate_file,
     )
 
 

@@ -177,6 +177,7 @@ def storescp(
         rules=rules,
         storing=storing,
         faults=faults,
+        certificate_file="" if tls is None else tls.certificate_file,
     )
     raise_file_limit(options.files)
     listeners = Listeners(terminal, hooks, metrics, exit_after, refusals)

@@ -123,8 +123,7 @@ def _use(certificate: x509.Certificate) -> _Faults:
         return
     with suppress(x509.ExtensionNotFound):
         usages = set(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
-        if ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usages:
-            return
+        # anyExtendedKeyUsage does not help: OpenSSL wants the very usage.
         for oid, role in (
             (ExtendedKeyUsageOID.SERVER_AUTH, "an SCP"),
             (ExtendedKeyUsageOID.CLIENT_AUTH, "an SCU"),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from dicomtls_cli.errors import InputError
 from dicomtls_cli.pki.algorithms import KeyFacts, describe_key
@@ -24,6 +24,8 @@ from dicomtls_cli.pki.pair import open_key
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+T = TypeVar("T")
 
 OF_DIRECTORIES = SUFFIXES | {".key", ".csr", ".req", ".crl", ".p12", ".pfx", ".p7c"}
 """The files of a directory that are looked into, in any case of letters."""
@@ -155,25 +157,26 @@ def _public_key(item: Item, path: Path) -> FoundKey:
 def _request(item: Item, path: Path) -> RequestFacts:
     from cryptography import x509
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            request = x509.load_pem_x509_csr(item.pem) if item.pem else x509.load_der_x509_csr(item.der)
-    except (ValueError, x509.InvalidVersion):
-        raise _damaged(path, "signing request") from None
-    return describe_request(request)
+    load = x509.load_pem_x509_csr if item.pem else x509.load_der_x509_csr
+    return describe_request(_parsed(load, item, path, "signing request"))
 
 
 def _crl(item: Item, path: Path) -> CrlFacts:
     from cryptography import x509
 
+    load = x509.load_pem_x509_crl if item.pem else x509.load_der_x509_crl
+    return describe_crl(_parsed(load, item, path, "revocation list"))
+
+
+def _parsed(load: Callable[[bytes], T], item: Item, path: Path, what: str) -> T:
+    from cryptography import x509
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            crl = x509.load_pem_x509_crl(item.pem) if item.pem else x509.load_der_x509_crl(item.der)
+            return load(item.pem or item.der)
     except (ValueError, x509.InvalidVersion):
-        raise _damaged(path, "revocation list") from None
-    return describe_crl(crl)
+        raise _damaged(path, what) from None
 
 
 def _damaged(path: Path, what: str) -> InputError:

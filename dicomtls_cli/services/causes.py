@@ -83,6 +83,12 @@ PEER_PLAIN = _D(
     "use its TLS port, or `--no-tls` for plain DICOM",
     _NO_TLS,
 )
+GARBLED = _D(
+    "tls.failed",
+    "it begins like TLS, and then sends what cannot be followed",
+    "see the peer's log; something between may have changed what it sends",
+    _NO_TLS,
+)
 BAD_CERTIFICATE = _D(
     "tls.refused-bad-certificate",
     "it refused our certificate",
@@ -90,6 +96,7 @@ BAD_CERTIFICATE = _D(
     _REFUSED,
 )
 _EXPIRED_HERE = "renew it, and give the new one to the peers: `dicomtls gencert --renew {own}`"
+_ANOTHER = "use another one: `--cert FILE --key FILE`"
 
 # `SSLError.reason` -> cause, as the requestor sees it.
 REQUESTOR = {
@@ -105,10 +112,7 @@ REQUESTOR = {
         "tls.refused-expired", "our certificate has expired", _EXPIRED_HERE, _REFUSED
     ),
     "SSLV3_ALERT_CERTIFICATE_REVOKED": _D(
-        "tls.refused-revoked",
-        "our certificate is revoked",
-        "use another one: `--cert FILE --key FILE`",
-        _REFUSED,
+        "tls.refused-revoked", "our certificate is revoked", _ANOTHER, _REFUSED
     ),
     "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": _D(
         "tls.refused-wrong-usage",
@@ -148,10 +152,13 @@ ACCEPTOR = {
         _UNTRUSTED,
     ),
     "TLSV1_ALERT_UNKNOWN_CA": _CLIENT_DISTRUSTS,
-    "SSLV3_ALERT_BAD_CERTIFICATE": _CLIENT_DISTRUSTS,
+    "SSLV3_ALERT_BAD_CERTIFICATE": BAD_CERTIFICATE,  # by OpenSSL not valid yet, or of another name
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": _CLIENT_DISTRUSTS,
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": _D(
         "tls.refused-expired", "it says our certificate has expired", _EXPIRED_HERE, _REFUSED
+    ),
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": _D(
+        "tls.refused-revoked", "it says our certificate is revoked", _ANOTHER, _REFUSED
     ),
     "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": _D(
         "tls.refused-wrong-usage",
@@ -194,6 +201,12 @@ SILENT = _D(
     "waits longer",
     ExitCode.UNREACHABLE,
 )
+STALLED = _D(
+    "tls.peer-silent",
+    "it connected, but did not finish the TLS handshake in time",
+    "it may be overloaded, or have gone without a word; `--tls-timeout 30` waits longer",
+    ExitCode.UNREACHABLE,
+)
 
 _WEB = "this is a web server's port; DICOM has its own (Orthanc: `DicomPort`, not `HttpPort`)"
 _SHELL = "this is not a DICOM port: check host and port"
@@ -234,6 +247,11 @@ REJECTIONS = {
 def rejection_hint(source: int, reason: int, *, called: str, calling: str) -> str:
     """Return what to change where a peer rejects an association for `reason` (PS3.8 9.3.4)."""
     return REJECTIONS.get((source, reason), _NO_REASON).format(called=called, calling=calling)
+
+
+def begins_tls(start: bytes) -> bool:
+    """Tell whether `start` begins a record of TLS (RFC 8446 5.1), whatever is in it."""
+    return start[:1] in (b"\x14", b"\x15", b"\x16", b"\x17") and start[1:2] in (b"", b"\x03")
 
 
 def protocol_of(start: bytes) -> str:

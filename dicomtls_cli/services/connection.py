@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dicomtls_cli.errors import AssociationLost, DicomTlsError
+from dicomtls_cli.errors import AssociationLost, DicomTlsError, ExitCode
 from dicomtls_cli.services.access import AccessRules, Rejection, judge, rejected
 from dicomtls_cli.services.arrivals import Arrival
 from dicomtls_cli.services.causes import NO_COMMON
@@ -35,7 +35,8 @@ class Terms(NamedTuple):
     """What a connection is served by; `context` None is plain DICOM, `maximum_length` counts bytes.
 
     `faults` are done on purpose. `admit` gives an association its slot, or returns why it gets none. `receive`
-    begins to store an instance, `tell` is told of every event.
+    begins to store an instance, `tell` is told of every event. `certificate_file` is what the
+    hints call our certificate.
     """
 
     context: ssl.SSLContext | None
@@ -47,6 +48,7 @@ class Terms(NamedTuple):
     admit: Callable[[Connection, Client], Rejection | None]
     receive: Callable[[Identifiers], Incoming]
     tell: Callable[[Event], None]
+    certificate_file: str = ""
 
 
 class Connection:
@@ -167,8 +169,14 @@ class Connection:
         lingering_close(self._sock)
 
     def _explain_handshake(self, error: OSError) -> DicomTlsError:
-        found = diagnose(error, role=Role.ACCEPTOR, stage=Stage.TLS, peer=self.client.address)
-        context = self._terms.context
+        context, own = self._terms.context, self._terms.certificate_file
+        found = diagnose(
+            error, role=Role.ACCEPTOR, stage=Stage.TLS, peer=self.client.address, own_certificate=own
+        )
+        if found.exit_code is ExitCode.REFUSED_BY_PEER:
+            from dicomtls_cli.services.own import explain_own
+
+            return explain_own(found, own)
         if found.slug != NO_COMMON.slug or context is None or not isinstance(self._sock, ssl.SSLSocket):
             return found
         from dicomtls_cli.services.suites import explain_offer  # what hardly anybody needs

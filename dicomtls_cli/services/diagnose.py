@@ -16,6 +16,7 @@ from dicomtls_cli.services.causes import (
     BAD_CERTIFICATE,
     CAME_AND_WENT,
     CLOSED_AT_ONCE,
+    GARBLED,
     HUNG_UP,
     NOT_TRUSTED,
     PEER_PLAIN,
@@ -23,16 +24,16 @@ from dicomtls_cli.services.causes import (
     REQUESTOR,
     SHOW_ONE,
     SILENT,
+    STALLED,
     VERIFY_CODES,
     Diagnosis,
+    begins_tls,
     protocol_of,
 )
 from dicomtls_cli.tls.context import IdentityError
 from dicomtls_cli.tls.policy import Role
 from dicomtls_cli.upperlayer.failures import AssociationAborted, AssociationTimeout, ConnectionBroken
 from dicomtls_cli.upperlayer.header import NotDicom
-
-_OTHER_TLS = "tls.failed"
 
 
 class Stage(StrEnum):
@@ -66,18 +67,10 @@ def diagnose(
     certificate and whether it got one: TLS 1.2 has the same alert for "none shown" and "no common cipher".
     `start` are the first bytes that came from the peer, `own_certificate` is the file of ours, for the hints.
     """
-    if isinstance(error, ConnectionBroken):
-        if has_alert(error):
-            error = error.error
-        elif stage is Stage.ASSOCIATION:
-            how = "reset" if isinstance(error.error, ConnectionResetError) else "closed"
-            message = f"the peer {how} the connection before it answered"
-            return _found(error, peer, "association.lost", message, error.hint)
-    if isinstance(error, NotDicom) and error.protocol == "TLS":
-        return _found(error, peer, error.slug, error.message, error.hint, ExitCode.NO_COMMON_TLS)
+    if isinstance(error, ConnectionBroken) and has_alert(error):
+        error = error.error
     if isinstance(error, AssociationLost):
-        hint = _hint_of(error, stage) if role is Role.REQUESTOR else error.hint
-        return _found(error, peer, error.slug, error.message, hint, error.exit_code)
+        return _lost(error, role, stage, peer)
     if isinstance(error, DicomTlsError):
         return error
     if isinstance(error, IdentityError):
@@ -145,7 +138,7 @@ def _tls_cause(
             return NOT_TRUSTED._replace(cause=f"{NOT_TRUSTED.cause} ({error.verify_message})")
         return known
     if isinstance(error, TimeoutError):
-        return SILENT
+        return SILENT if role is Role.REQUESTOR else STALLED
     if isinstance(error, ClosedAtOnce):
         return CLOSED_AT_ONCE if role is Role.REQUESTOR else CAME_AND_WENT
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) or not isinstance(error, ssl.SSLError):
@@ -158,9 +151,9 @@ def _tls_cause(
         return BAD_CERTIFICATE if showed_certificate else SHOW_ONE
     found = (REQUESTOR if role is Role.REQUESTOR else ACCEPTOR).get(reason)
     if found is PEER_PLAIN:
-        return plain_peer(start, role)
+        return GARBLED if begins_tls(start) else plain_peer(start, role)
     return found or Diagnosis(
-        _OTHER_TLS,
+        GARBLED.slug,
         f"the TLS handshake failed ({reason or error})",
         "see the peer's log for the reason",
         ExitCode.NO_COMMON_TLS,
@@ -193,6 +186,17 @@ def _network_cause(error: BaseException, peer: str) -> DicomTlsError:
     return ConnectionFailed(
         f"no connection to `{peer}`: {reason}", "check address and network", slug="peer.unreachable"
     )
+
+
+def _lost(error: AssociationLost, role: Role, stage: Stage, peer: str) -> DicomTlsError:
+    if isinstance(error, ConnectionBroken) and stage is Stage.ASSOCIATION:
+        how = "reset" if isinstance(error.error, ConnectionResetError) else "closed"
+        message = f"the peer {how} the connection before it answered"
+        return _found(error, peer, "association.lost", message, error.hint)
+    if isinstance(error, NotDicom) and error.protocol == "TLS":
+        return _found(error, peer, error.slug, error.message, error.hint, ExitCode.NO_COMMON_TLS)
+    hint = _hint_of(error, stage) if role is Role.REQUESTOR else error.hint
+    return _found(error, peer, error.slug, error.message, hint, error.exit_code)
 
 
 def _found(

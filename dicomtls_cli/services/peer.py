@@ -79,6 +79,11 @@ class TlsOptions(NamedTuple):
     versions: frozenset[ssl.TLSVersion] = frozenset()
     x509_strict: bool = False
 
+    @property
+    def certificate_file(self) -> str:
+        """What the hints call our certificate; "" where there is none."""
+        return "" if self.cert is None else str(self.cert)
+
 
 class Requestor(NamedTuple):
     """Everything an SCU needs to reach its peers, apart from the peer: who it is and how it connects.

@@ -14,22 +14,23 @@ from typing import Any
 
 from dicomtls_cli.errors import ConnectionFailed, DicomTlsError, ExitCode, printable
 from dicomtls_cli.services.causes import (
-    BAD_CERTIFICATE,
     CLOSED_AT_ONCE,
     HUNG_UP,
     NO_COMMON,
     NOT_TRUSTED,
     SILENT,
     VERIFY_CODES,
+    begins_tls,
     protocol_of,
 )
 from dicomtls_cli.services.connect import connect_tcp, wrap
 from dicomtls_cli.services.diagnose import ClosedAtOnce, Stage, diagnose, failed, has_alert, plain_peer
+from dicomtls_cli.services.own import explain_own
 from dicomtls_cli.services.peer import Peer, Requestor
 from dicomtls_cli.services.suites import explain_choice
 from dicomtls_cli.tls.context import IdentityError
+from dicomtls_cli.tls.flights import SERVER_HELLO, ServerHello, read_server_hello
 from dicomtls_cli.tls.handshake import HandshakeMessages, TlsFacts, handshake
-from dicomtls_cli.tls.hello import Choice, read_choice
 from dicomtls_cli.tls.policy import Role
 from dicomtls_cli.tls.profiles import DEFAULT_PROFILE
 from dicomtls_cli.upperlayer.codec import encode
@@ -45,9 +46,7 @@ SECONDS = 2.0
 
 _LISTEN_FIRST = 0.2  # seconds in which whoever speaks, or hangs up, unasked does so
 _OF_STRICTNESS = 80  # verify codes from here on are about extensions, and come with X509_STRICT
-_UNKNOWN_CA = "tls.refused-unknown-ca"
-_HANDSHAKE, _SERVER_HELLO = 22, 2  # RFC 8446 B.2, B.3
-_TLS_RECORDS = range(0x14, 0x18)  # RFC 8446 5.1
+_HANDSHAKE = 22  # RFC 8446 B.2
 
 
 def explain_handshake(
@@ -66,7 +65,7 @@ def explain_handshake(
         own_certificate=requestor.certificate_file,
     )
     if found.slug in (HUNG_UP.slug, SILENT.slug) and not seen.start:
-        return _explain_silence(found, peer, requestor)
+        return explain_silence(found, peer, requestor)
     if found.slug == NO_COMMON.slug:
         choice = chosen_of_all(peer, requestor)
         if choice is not None and requestor.context is not None:
@@ -76,7 +75,7 @@ def explain_handshake(
         return found
     if isinstance(error, ssl.SSLCertVerificationError) and not isinstance(error, IdentityError):
         return _name_certificate(found, error, seen.certificate, peer)
-    return _explain_own(found, requestor)
+    return explain_own(found, requestor.certificate_file)
 
 
 def explain_broken(
@@ -93,7 +92,7 @@ def explain_broken(
                 return found
         elif facts.version == "TLSv1.3":
             cause = alert_of(peer, requestor) or error
-    return _explain_own(
+    return explain_own(
         diagnose(
             cause,
             role=Role.REQUESTOR,
@@ -103,8 +102,18 @@ def explain_broken(
             showed_certificate=requestor.shows_certificate,
             own_certificate=requestor.certificate_file,
         ),
-        requestor,
+        requestor.certificate_file,
     )
+
+
+def explain_silence(found: DicomTlsError, peer: Peer, requestor: Requestor) -> DicomTlsError:
+    """Say what it is that answered our ClientHello by nothing at all."""
+    start = what_speaks(peer, requestor)
+    if start is None or (not start and found.slug == SILENT.slug):  # the first time it did not hang up
+        return found
+    if not start:
+        return diagnose(ClosedAtOnce(), role=Role.REQUESTOR, stage=Stage.TLS, peer=str(peer))
+    return failed(plain_peer(start, Role.REQUESTOR), str(peer))
 
 
 def alert_of(peer: Peer, requestor: Requestor) -> ssl.SSLError | None:
@@ -142,7 +151,7 @@ def what_speaks(peer: Peer, requestor: Requestor) -> bytes | None:
             information = (MaximumLength(OWN_MAXIMUM), ImplementationClassUID(IMPLEMENTATION_CLASS_UID))
             sock.sendall(encode(AssociateRequest("ANY-SCP", "DICOMTLS", contexts, information)))
             start = _first_bytes(sock, deadline)
-            if not start or start[0] in _TLS_RECORDS:
+            if not start or begins_tls(start):
                 return None
             if protocol_of(start) == "plain DICOM":
                 sock.sendall(encode(Abort(0, 0)))
@@ -153,17 +162,17 @@ def what_speaks(peer: Peer, requestor: Requestor) -> bytes | None:
         return None
 
 
-def chosen_of_all(peer: Peer, requestor: Requestor) -> Choice | None:
+def chosen_of_all(peer: Peer, requestor: Requestor) -> ServerHello | None:
     """Return what `peer` chooses where it may choose among all suites of TLS 1.2 and 1.3, None if nothing."""
     hello = b""
 
     def note(_sock: Any, direction: str, _version: Any, kind: Any, message_type: Any, data: bytes) -> None:
         nonlocal hello
-        if direction == "read" and kind == _HANDSHAKE and message_type == _SERVER_HELLO:
+        if direction == "read" and kind == _HANDSHAKE and message_type == SERVER_HELLO:
             hello = bytes(data)
 
     _ask_in_tls(peer, requestor, note)
-    return read_choice(hello) if hello else None
+    return read_server_hello(hello)
 
 
 def _ask_in_tls(
@@ -206,16 +215,6 @@ def _first_bytes(sock: socket.socket, deadline: float) -> bytes | None:
         return None
     except OSError:
         return b""
-
-
-def _explain_silence(found: DicomTlsError, peer: Peer, requestor: Requestor) -> DicomTlsError:
-    """Say what it is that answered our ClientHello by nothing at all."""
-    start = what_speaks(peer, requestor)
-    if start is None or (not start and found.slug == SILENT.slug):  # the first time it did not hang up
-        return found
-    if not start:
-        return diagnose(ClosedAtOnce(), role=Role.REQUESTOR, stage=Stage.TLS, peer=str(peer))
-    return failed(plain_peer(start, Role.REQUESTOR), str(peer))
 
 
 def _explain_plain(peer: Peer, requestor: Requestor) -> DicomTlsError | None:
@@ -266,31 +265,3 @@ def _name_certificate(
         slug=found.slug,
         exit_code=found.exit_code,
     )
-
-
-def _explain_own(found: DicomTlsError, requestor: Requestor) -> DicomTlsError:
-    """Add to a refusal of our certificate what it says itself: who signed it, from when on it is valid."""
-    if found.slug not in (_UNKNOWN_CA, BAD_CERTIFICATE.slug) or not requestor.certificate_file:
-        return found
-    from datetime import UTC, datetime
-    from pathlib import Path
-
-    from dicomtls_cli.pki.bundle import collect
-    from dicomtls_cli.pki.subject import issuer_of
-
-    try:
-        ours = collect([Path(requestor.certificate_file)], strip_keys=True).certificates[0]
-    except DicomTlsError:
-        return found
-    file = shlex.quote(requestor.certificate_file)
-    message, hint = found.message, found.hint
-    if found.slug == _UNKNOWN_CA:
-        if issuer := issuer_of(ours.der):
-            hint = (
-                f"ours is signed by {issuer}: let the peer trust that CA; if it trusts one above, show the chain: "
-                f"`dicomtls bundle {file} CA.crt -o chain.crt`, and then `--cert chain.crt`"
-            )
-    elif ours.not_before is not None and ours.not_before > datetime.now(UTC):
-        message = f"{message}, which is not valid before {ours.not_before:%Y-%m-%d %H:%M} UTC"
-        hint = f"check both clocks (`date`), or make a new one: `dicomtls gencert --renew {file}`"
-    return ConnectionFailed(message, hint, slug=found.slug, exit_code=found.exit_code)

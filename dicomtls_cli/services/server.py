@@ -61,6 +61,7 @@ class ServerOptions:
     access: AccessRules = field(default_factory=AccessRules)
     grace: float = 10.0
     sockets: tuple[socket.socket, ...] = ()
+    certificate_file: str = ""
 
     @property
     def files(self) -> int:
@@ -209,6 +210,7 @@ class StorageServer:
             self._admit,
             self._receive,
             self._tell,
+            options.certificate_file,
         )
         connection = Connection(arrival, terms)
         self._make_room_for_one()

@@ -6,12 +6,13 @@ import socket
 import time
 from typing import NamedTuple
 
-from dicomtls_cli.errors import DicomTlsError
+from dicomtls_cli.errors import ConnectionFailed, DicomTlsError
+from dicomtls_cli.services.causes import HUNG_UP, PEER_PLAIN, SILENT
 from dicomtls_cli.services.connect import connect_tcp, wrap
 from dicomtls_cli.services.diagnose import Stage, diagnose
 from dicomtls_cli.services.peer import Peer, Requestor, Timeouts
 from dicomtls_cli.tls.context import client_context
-from dicomtls_cli.tls.handshake import handshake, messages
+from dicomtls_cli.tls.handshake import HandshakeMessages, handshake, messages
 from dicomtls_cli.tls.policy import PeerCheck, Role, TlsPolicy
 from dicomtls_cli.tls.profiles import DEFAULT_PROFILE, Profile
 
@@ -42,30 +43,45 @@ def shown_by(
     Raises DicomTlsError where it shows nothing.
     """
     policy = TlsPolicy(Role.REQUESTOR, peer_check=PeerCheck.IGNORE, profile=profile)
-    sock = connect_tcp(peer, Requestor(timeouts=timeouts, family=family))
+    requestor = Requestor(timeouts=timeouts, family=family)
+    sock = connect_tcp(peer, requestor)
+    seen = HandshakeMessages()
     try:
         with wrap(sock, client_context(policy), peer.host) as secured:
             seen = messages(secured)
-            try:
-                facts = handshake(secured, time.monotonic() + timeouts.tls)
-            except OSError as error:
-                if not seen.certificates:
-                    raise
-                why = diagnose(
-                    error,
-                    role=Role.REQUESTOR,
-                    stage=Stage.TLS,
-                    peer=str(peer),
-                    requested_certificate=seen.certificate_requested,
-                    showed_certificate=False,
-                )
-                return Shown(seen.certificates, seen.certificate_requested, failure=why)
+            facts = handshake(secured, time.monotonic() + timeouts.tls)
             own = (facts.certificate,) if facts.certificate else ()
             return Shown(seen.certificates or own, seen.certificate_requested, facts.version, facts.cipher)
     except (OSError, ValueError) as error:
-        raise diagnose(error, role=Role.REQUESTOR, stage=Stage.TLS, peer=str(peer)) from error
+        why = _explain(error, seen, peer, requestor)
+        if not seen.certificates:
+            raise why from error
+        return Shown(seen.certificates, seen.certificate_requested, failure=why)
     finally:
         sock.close()
+
+
+def _explain(
+    error: OSError | ValueError, seen: HandshakeMessages, peer: Peer, requestor: Requestor
+) -> DicomTlsError:
+    """Say why no handshake came about with `peer`, to whom nothing of ours was shown."""
+    why = diagnose(
+        error,
+        role=Role.REQUESTOR,
+        stage=Stage.TLS,
+        peer=str(peer),
+        requested_certificate=seen.certificate_requested,
+        showed_certificate=False,
+        start=seen.start,
+    )
+    if why.slug in (HUNG_UP.slug, SILENT.slug) and not seen.start:
+        from dicomtls_cli.services.probe import explain_silence
+
+        why = explain_silence(why, peer, requestor)
+    if why.slug != PEER_PLAIN.slug:
+        return why
+    hint = "name its port for DICOM over TLS: on others no certificate is shown"
+    return ConnectionFailed(why.message, hint, slug=why.slug, exit_code=why.exit_code)
 
 
 def peer_certificate(peer: Peer, timeouts: Timeouts) -> bytes:

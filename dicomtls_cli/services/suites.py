@@ -5,7 +5,8 @@ from __future__ import annotations
 import ssl
 
 from dicomtls_cli.services.causes import NO_COMMON, Diagnosis
-from dicomtls_cli.tls.hello import Choice, Offer
+from dicomtls_cli.tls.flights import ServerHello
+from dicomtls_cli.tls.hello import Offer
 from dicomtls_cli.tls.profiles import DEFAULT_PROFILE, PROFILES, SUITES
 
 NUMBERS = {
@@ -36,48 +37,81 @@ _WRITTEN = {ssl.TLSVersion.TLSv1_2: "TLS 1.2", ssl.TLSVersion.TLSv1_3: "TLS 1.3"
 _THEIRS = "(dcm4che: `--tls-cipher TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384`, DCMTK: `+py`, from 3.6.8 on `+pg`)"
 
 
-def explain_choice(choice: Choice, context: ssl.SSLContext) -> Diagnosis:
+def explain_choice(choice: ServerHello, context: ssl.SSLContext) -> Diagnosis:
     """Return why a peer refused what `context` offers, when it chose `choice` out of all there is."""
     name = _NAMES.get(choice.suite, "")
-    is_newest = choice.version == "TLS 1.3"
-    taken = choice.version if is_newest else f"{choice.version} with {name or f'suite 0x{choice.suite:04X}'}"
+    version = choice.version.replace("TLSv", "TLS ")
+    is_newest = version == "TLS 1.3"
+    taken = version if is_newest else f"{version} with {name or f'suite 0x{choice.suite:04X}'}"
     cause = f"{NO_COMMON.cause}; it takes {taken}"
-    lacks_version = choice.version not in {_WRITTEN[version] for version in versions_of(context)}
-    if is_newest or lacks_version or SUITES.get(name) in DEFAULT_PROFILE.suites:
-        hint = "leave out what narrows our choice (`--tls12`, `--tls13`, `--tls-cipher`, `--tls-profile`)"
-        return NO_COMMON._replace(cause=cause, hint=hint)
-    hint = f"`{_option_for(name)}` takes that; better, {NO_COMMON.hint}" if name else NO_COMMON.hint
-    return NO_COMMON._replace(cause=cause, hint=hint)
+    if not (is_newest or name):
+        return NO_COMMON._replace(cause=cause)
+    narrowed = version not in _written(context) or _lacks_suites(context)
+    hint = _remedy("" if is_newest else name, "our choice", narrowed=narrowed)
+    return NO_COMMON._replace(cause=cause, hint=hint or f"{_taking(name)}; better, {NO_COMMON.hint}")
 
 
 def explain_offer(offer: Offer, context: ssl.SSLContext) -> Diagnosis:
     """Return why a client that makes this `offer` shares nothing with an acceptor of `context`."""
-    if not {_WRITTEN[version] for version in versions_of(context)} & set(offer.versions):
-        return _explain_versions(offer)
+    known = [_NAMES[number] for number in offer.suites if number in _NAMES]
+    best = min(known, key=_effort, default="")
+    if not _written(context) & set(offer.versions):
+        return _explain_versions(offer, best)
     suites = {cipher["id"] & 0xFFFF for cipher in context.get_ciphers()}
     if {number for number in suites if number in _NAMES} & set(offer.suites):
         return NO_COMMON._replace(
             cause="no shared cipher: its suites do not go with the key of our certificate",
             hint="show one that does: `dicomtls gencert NAME --key-type rsa2048` works with every peer",
         )
-    known = [_NAMES[number] for number in offer.suites if number in _NAMES]
-    if not known:
+    if not best:
         cause = "no shared cipher: it offers none that is of any use"
         return NO_COMMON._replace(cause=cause, hint=f"the client needs ECDHE and AES-GCM {_THEIRS}")
-    best = min(known, key=lambda name: _option_for(name).startswith("+cs"))  # the first that a profile has
     more = f" and {len(known) - 1} more" if len(known) > 1 else ""
+    hint = _remedy(best, "ours", narrowed=_lacks_suites(context))
     return NO_COMMON._replace(
         cause=f"no shared cipher: it offers {best}{more}",
-        hint=f"`{_option_for(best)}` takes that; better, let the client offer ECDHE and AES-GCM {_THEIRS}",
+        hint=hint or f"{_taking(best)}; better, let the client offer ECDHE and AES-GCM {_THEIRS}",
     )
 
 
-def _explain_versions(offer: Offer) -> Diagnosis:
+def _explain_versions(offer: Offer, best: str) -> Diagnosis:
     hint = f"bring the client to TLS 1.2: older versions are retired (RFC 8996), and not taken here {_THEIRS}"
     if set(_WRITTEN.values()) & set(offer.versions):
-        hint = "leave out what narrows ours (`--tls12`, `--tls13`, `--tls-profile`)"
+        hint = _remedy("" if "TLS 1.3" in offer.versions else best, "ours", narrowed=True)
     offered = ", ".join(offer.versions) or "none that is known"
     return NO_COMMON._replace(cause=f"no TLS version in common: it offers {offered}", hint=hint)
+
+
+def _remedy(name: str, whose: str, *, narrowed: bool) -> str:
+    """Return which options to leave out, and which to give instead, for the suite `name` ("": TLS 1.3 does).
+
+    "" where there is nothing to leave out: neither is what we take `narrowed`, nor do we take that suite by default.
+    """
+    is_extra = name and SUITES[name] not in DEFAULT_PROFILE.suites
+    if is_extra and not narrowed:
+        return ""
+    left = f"leave out what narrows {whose} (`--tls12`, `--tls13`, `--tls-cipher`, `--tls-profile`)"
+    return f"{left}, and give `{_option_for(name)}`" if is_extra else left
+
+
+def _taking(name: str) -> str:
+    return f"`{_option_for(name)}` takes that"
+
+
+def _effort(name: str) -> int:
+    """Return what it takes of us to share the suite `name`: nothing, a profile, or the suite by its name."""
+    if SUITES[name] in DEFAULT_PROFILE.suites:
+        return 0
+    return 2 if _option_for(name).startswith("+cs") else 1
+
+
+def _written(context: ssl.SSLContext) -> set[str]:
+    return {_WRITTEN[version] for version in versions_of(context)}
+
+
+def _lacks_suites(context: ssl.SSLContext) -> bool:
+    """Tell whether `context` takes less than it would by default."""
+    return not set(DEFAULT_PROFILE.suites) <= {cipher["name"] for cipher in context.get_ciphers()}
 
 
 def versions_of(context: ssl.SSLContext) -> list[ssl.TLSVersion]:

@@ -158,6 +158,15 @@ class DicomTlsSocket(_Identifying, ssl.SSLSocket):
             self.close()
             raise
 
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        """Return what came; closed where a reset comes while the socket is made: `ssl` would leave it open."""
+        try:
+            return super().recv(buflen, flags)
+        except ConnectionError:
+            if self._sslobj is None:
+                self.close()
+            raise
+
     # `recv` and `recv_into` of ssl.SSLSocket read through `read`; `send` has its own way to the TLS object.
     def send(self, data: Any, flags: int = 0) -> int:
         """Send what fits of `data`, after the handshake and identity check."""

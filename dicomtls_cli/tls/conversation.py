@@ -15,15 +15,16 @@ from dicomtls_cli.tls.flights import (
     ServerHello,
     client_hello,
     read_answer,
-    read_certificates,
     read_key_exchange,
     read_server_hello,
 )
+from dicomtls_cli.tls.handshake import read_certificates
 from dicomtls_cli.tls.names import is_address
 from dicomtls_cli.tls.survey import Ending, Seen, kept_alert, kept_messages, suite_names
 
 _PIECE = 16 * 1024
 _MOST = 512 * 1024  # bytes that are read in one conversation; OpenSSL takes 100 KB of certificates
+_ROUNDS = 3  # times the handshake's own seconds: its answer has as far to go
 _START = 64  # bytes kept of what a peer says first
 
 
@@ -32,8 +33,8 @@ def survey(
 ) -> Seen:
     """Make a handshake with the server `host` on a connected `sock` before `deadline` (`time.monotonic()` seconds).
 
-    Where it asks for a certificate, what it says of ours is waited for at most `listen` seconds: under TLS 1.3 that
-    comes after the handshake. The socket stays open. Never raises for what a peer does.
+    Where it asks for a certificate, what it says of ours is waited for `listen` seconds, longer only where the
+    handshake was slow: under TLS 1.3 that comes after it. The socket stays open. Never raises for what a peer does.
     """
     return _Conversation(sock, context, host, deadline).run(listen)
 
@@ -97,7 +98,8 @@ class _Conversation:
         seconds = time.monotonic() - begun
         seen = self._seen(error, done, seconds)
         if done and seen.certificate_requested and listen:
-            self._deadline = min(self._deadline, time.monotonic() + listen)
+            patience = max(listen, _ROUNDS * seconds)
+            self._deadline = min(self._deadline, time.monotonic() + patience)
             error = self._listen()
             seen = self._seen(error, done, seconds)
         self._part()
@@ -161,7 +163,7 @@ class _Conversation:
             if kind == SERVER_KEY_EXCHANGE:
                 group = read_key_exchange(data, suite)
             elif kind == CERTIFICATE:
-                chain = read_certificates(data, version)
+                chain = read_certificates(data)
         if done and not version:  # a Python without the message callback
             version, suite = self._tls.version() or "", (self._tls.cipher() or ("", "", 0))[0]
             own = self._tls.getpeercert(True)

@@ -90,27 +90,6 @@ def read_key_exchange(message: bytes, suite: str) -> str:
     return ""
 
 
-def read_certificates(message: bytes, version: str) -> tuple[bytes, ...]:
-    """Return the certificates (DER) of a Certificate message, the peer's own first (RFC 5246 7.4.2, RFC 8446 4.4.2)."""
-    is_13 = version == "TLSv1.3"
-    at = 4
-    if is_13:
-        at += 1 + sum(message[4:5])  # a request context comes first
-    end = at + 3 + int.from_bytes(message[at : at + 3], "big")
-    at += 3
-    found = []
-    while at + 3 <= min(end, len(message)):
-        length = int.from_bytes(message[at : at + 3], "big")
-        certificate = message[at + 3 : at + 3 + length]
-        if not certificate or len(certificate) != length:
-            break
-        found.append(certificate)
-        at += 3 + length
-        if is_13:
-            at += 2 + int.from_bytes(message[at : at + 2], "big")  # extensions of this certificate
-    return tuple(found)
-
-
 # ---------------------------------------------------------------------- what OpenSSL does not offer
 
 SUITES_13 = {

@@ -146,13 +146,16 @@ def _note_message(
     elif direction == "read" and content_type == _HANDSHAKE and message_type == _CLIENT_HELLO:
         seen.client_hello = seen.client_hello or bytes(data)
     elif direction == "read" and content_type == _HANDSHAKE and message_type == _CERTIFICATE:
-        seen.certificates = _certificates(data)
+        seen.certificates = read_certificates(data)
     elif direction == "read" and content_type == _ALERT and len(data) == 2:
         seen.alert = data[1]
 
 
-def _certificates(message: bytes) -> tuple[bytes, ...]:
-    """Return the whole certificates (DER) of a Certificate message (RFC 5246 7.4.2, RFC 8446 4.4.2)."""
+def read_certificates(message: bytes) -> tuple[bytes, ...]:
+    """Return the whole certificates (DER) of a Certificate message, the peer's own first.
+
+    That is RFC 5246 7.4.2 or RFC 8446 4.4.2, by the lengths in it; at most 64 of them, of 1 MB each.
+    """
     position = 4  # type and length of the message
     tls13 = int.from_bytes(message[4:7], "big") != len(message) - 7
     if tls13:

@@ -1,6 +1,6 @@
-"""What a ClientHello or ServerHello says, for whoever has to explain why the two sides share nothing.
+"""What a ClientHello says, for whoever has to explain why the two sides share nothing.
 
-OpenSSL has refused, or chosen, by then: nothing is decided here, and what cannot be read says nothing.
+OpenSSL has refused by then: nothing is decided here, and what cannot be read says nothing.
 """
 
 from __future__ import annotations
@@ -23,13 +23,6 @@ class Offer(NamedTuple):
     suites: tuple[int, ...]
 
 
-class Choice(NamedTuple):
-    """What an acceptor chose: the TLS version as people write it, and the number of the suite."""
-
-    version: str
-    suite: int
-
-
 def read_offer(message: bytes) -> Offer | None:
     """Return what the ClientHello `message` (its four bytes of header included) offers, None if it is none."""
     reader = _Reader(message)
@@ -46,24 +39,6 @@ def read_offer(message: bytes) -> Offer | None:
     numbers = _numbers(chosen[1:]) if chosen else (min(legacy, _LAST_NAMED),)
     known = tuple(_VERSIONS[number] for number in sorted(set(numbers)) if number in _VERSIONS)
     return Offer(known, _numbers(suites))
-
-
-def read_choice(message: bytes) -> Choice | None:
-    """Return what the ServerHello `message` (its four bytes of header included) chose, None if it is none."""
-    reader = _Reader(message)
-    try:
-        reader.take(4)
-        version = reader.number(2)
-        reader.take(32)
-        reader.block(1)
-        suite = reader.number(2)
-        reader.take(1)
-        chosen = _extension(reader, _SUPPORTED_VERSIONS)
-    except _Short:
-        return None
-    if len(chosen) == 2:
-        version = int.from_bytes(chosen, "big")
-    return Choice(_VERSIONS[version], suite) if version in _VERSIONS else None
 
 
 class _Short(Exception):

@@ -26,6 +26,7 @@ from dicomtls_cli import (
 )
 from dicomtls_cli.services.images import write_test_images
 from tests.conftest import Pki
+from tests.support.pki import make_identity, write_bundle
 
 
 def test_each_instance_is_told_of(peers: TlsOptions, own: TlsOptions, tmp_path: Path) -> None:
@@ -54,6 +55,31 @@ def test_a_refusal_is_an_event(peers: TlsOptions, pki: Pki) -> None:
         event = events.get(timeout=30)
     assert isinstance(event, Refused)
     assert event.error.slug == "tls.peer-untrusted"
+
+
+def test_the_hints_name_the_certificate_that_is_refused(
+    peers: TlsOptions, own: TlsOptions, tmp_path: Path
+) -> None:
+    """On either side, with the file of whoever it is refused."""
+    past = make_identity(tmp_path, "past", valid=(-20, -10))
+    trusted = write_bundle(tmp_path / "both.crt", past)
+    expired = TlsOptions(cert=past.cert, key=past.key, trust=(*peers.trust, trusted))
+    events: SimpleQueue[Event] = SimpleQueue()
+    with (
+        StorageServer(None, tls=expired, port=0, on_event=events.put) as server,
+        pytest.raises(DicomTlsError),
+    ):
+        echo(f"localhost:{server.port}", tls=own._replace(trust=(trusted,)))
+    event = events.get(timeout=30)
+    assert isinstance(event, Refused)
+    told = [event.error]
+    with StorageServer(None, tls=peers._replace(trust=(trusted,)), port=0) as server:
+        with pytest.raises(DicomTlsError) as caught:
+            echo(f"localhost:{server.port}", tls=expired)
+        told.append(caught.value)
+    for error in told:
+        assert error.slug == "tls.refused-expired"
+        assert f"`dicomtls gencert --renew {past.cert}`" in error.hint
 
 
 def test_what_a_callback_raises_is_logged(

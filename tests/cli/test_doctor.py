@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import Pki
 from tests.support import cli
 from tests.support.repeating import repeating
-from tests.support.scripted import Scripted
+from tests.support.scripted import Scripted, reject
 
 
 def test_a_good_peer(scp: cli.Receiver, pki: Pki) -> None:
@@ -53,6 +53,36 @@ def test_without_a_certificate_of_ours(pki: Pki, tmp_path: Path) -> None:
         record = cli.run("doctor", "--json", "localhost", scp.port, "--trust", pki.scp.cert).json
     found = {step["step"]: step["status"] for step in record["steps"]}
     assert (record["exit"], found["echo"], found["client-certificate"]) == (0, "ok", "warn")
+
+
+def test_a_peer_by_its_name(scp: cli.Receiver, pki: Pki, tmp_path: Path) -> None:
+    """Its settings are those of the line; what the line says goes before them."""
+    config = tmp_path / "site.toml"
+    config.write_text(
+        f'[peer.pacs]\naddress = "localhost:{scp.port}"\naec = "PACS"\naet = "ME"\ntrust = "{pki.trusted}"\n'
+        f'cert = "{pki.scu.cert}"\nkey = "{pki.scu.key}"\n[peer.other]\naddress = "localhost:1"\n'
+    )
+    named = ["doctor", "--json", "--config", config]
+    record = cli.run(*named, "@pacs").json
+    association = record["facts"]["association"]
+    assert (record["exit"], record["peer"]) == (0, f"localhost:{scp.port}")
+    assert (association["called_aet"], association["calling_aet"]) == ("PACS", "ME")
+    assert cli.run(*named, "@pacs", "--anonymous-tls").json["exit"] == 12
+    assert cli.run(*named, "@pasc").json["error"]["code"] == "config.no-peer"
+    two = cli.run(*named, "@pacs", "@other").json["error"]
+    assert (two["code"], two["hint"]) == ("usage.one-peer", "name one: `dicomtls doctor @pacs`")
+
+
+def test_what_we_narrowed_ourselves_is_told_as_echoscu_tells_it(scp: cli.Receiver, pki: Pki) -> None:
+    """The fix is one that mends this very line: no profile would, beside a suite that was chosen."""
+    words = ["--json", "localhost", scp.port, *pki.scu_options]
+    narrowed = ["--tls12", "--tls-cipher", "TLS_RSA_WITH_AES_128_CBC_SHA"]
+    record = cli.run("doctor", *words, *narrowed).json
+    told = cli.run("echoscu", *words, *narrowed).json["error"]
+    (handshake,) = [step for step in record["steps"] if step["step"] == "handshake"]
+    assert (record["exit"], handshake["code"], handshake["fix"]) == (13, told["code"], told["hint"])
+    assert "leave out what narrows our choice" in handshake["fix"]
+    assert cli.run("doctor", *words).json["exit"] == 0
 
 
 def test_json_is_one_line(scp: cli.Receiver, pki: Pki) -> None:
@@ -127,6 +157,25 @@ def test_the_stranger_leaves_nothing_behind(
     (stranger,) = [step for step in record["steps"] if step["step"] == "stranger"]
     assert stranger["status"] == "ok"
     assert list(temporary.iterdir()) == []
+
+
+def test_nothing_of_ours_is_told_to_what_speaks_no_tls(pki: Pki) -> None:
+    """A plain peer that hangs up on a ClientHello is asked in plain DICOM, by nobody in particular."""
+    asked: list[bytes] = []
+
+    def script(peer: Scripted) -> None:
+        data = peer.sock.recv(65536)
+        asked.append(data)
+        if data[:1] == b"\x01":
+            peer.send(reject(1, 1, 7))
+
+    titles = ["--aet", "SECRETAET", "--aec", "OTHERAET", "--user", "SOMEBODY"]
+    with repeating(script) as peer:
+        record = cli.run("doctor", "--json", "localhost", peer.port, *pki.scu_options, *titles).json
+    assert (record["exit"], record["facts"]["speaks"]) == (13, "plain DICOM")
+    assert any(b"ANY-SCP" in data for data in asked)
+    for title in titles[1::2]:
+        assert title.encode() not in b"".join(asked)
 
 
 # ---------------------------------------------------------------------- a peer's words

@@ -21,8 +21,10 @@ from hypothesis import strategies as st
 
 from tests.support import cli
 from tests.support.pki import Identity, make_identity, write_bundle
-from tests.support.scripted import Scripted, listening
+from tests.support.repeating import repeating
+from tests.support.scripted import Scripted, abort, listening
 from tests.support.specimens import tlv
+from tests.support.told import failure
 from tests.support.tty import on_terminal
 
 SOON = ["--connect-timeout", "2s", "--tls-timeout", "500ms"]
@@ -551,6 +553,24 @@ def test_nasty_names_are_harmless(live, dicomtls, here):
     assert record.isprintable()
 
 
+def test_an_absurd_extension_is_shown_in_short(dicomtls, here):
+    made = make_identity(here, "odd")
+    name = made.certificate.subject
+    builder = x509.CertificateBuilder(
+        name, name, made.private_key.public_key(), 1,
+        made.certificate.not_valid_before_utc.replace(tzinfo=None),
+        made.certificate.not_valid_after_utc.replace(tzinfo=None),
+    )  # fmt: skip
+    usages = [x509.ObjectIdentifier(f"1.2.3.{number}") for number in range(5000)]
+    builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier(bytes(40_000)), critical=False)
+    Path("odd.crt").write_bytes(builder.sign(made.private_key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    lines = dicomtls("inspect", "odd.crt").stdout.splitlines()
+    assert max(map(len, lines)) < 6000
+    record = dicomtls("inspect", "odd.crt", "--json").json["certificates"][0]
+    assert (len(record["extended_key_usage"]), len(record["subject_key_id"])) == (5000, 80_000)
+
+
 def test_a_peer_with_more_than_openssl_takes(dicomtls, here):
     """OpenSSL ends the handshake at 100 KB of certificates: that much is kept in memory, and no more."""
     cert, key = _odd_certificate(here, "huge", "x" * 65536, [])
@@ -584,7 +604,7 @@ def _listed(*certificates: bytes) -> bytes:
     ("sent", "exit_code", "code"),
     [
         (b"\xff" * 200, 13, "tls.peer-plain"),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", 13, "tls.peer-plain"),
+        (_record(22, b"\x0e\0\0\0"), 13, "tls.failed"),
         (b"", 13, "tls.peer-hung-up"),
         (HELLO, 13, "tls.peer-hung-up"),
         (HELLO + _record(22, _message(11, b"\xff" * 2000, 0xFFFFFF)), 13, "tls.failed"),
@@ -608,6 +628,33 @@ def test_a_hostile_peer(sent, exit_code, code, dicomtls):
         result = dicomtls("inspect", f"localhost:{port}", "--json", *SOON)
     assert result.exit_code == exit_code
     assert result.json["error"]["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("sent", "speaks"),
+    [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "HTTP"), (abort(2, 1), "plain DICOM"), (b"SSH-2.0-x\r\n", "SSH")],
+    ids=["http", "dicom", "ssh"],
+)
+def test_what_speaks_there_is_named(sent, speaks, dicomtls):
+    """With a hint that this command can follow."""
+
+    def script(peer: Scripted) -> None:
+        peer.read(5)
+        peer.send(sent)
+
+    with listening(script) as port:
+        told = failure("inspect", f"localhost:{port}", *SOON, peer=f"localhost:{port}")
+    assert told.outcome == (13, "tls.peer-plain")
+    assert f"it speaks {speaks}, not TLS" in told.message
+    assert not told.options
+
+
+@pytest.mark.parametrize("script", [lambda _: None, Scripted.reset], ids=["closes", "resets"])
+def test_a_peer_that_leaves_at_once_is_told_every_time(script, dicomtls):
+    with repeating(script) as peer:
+        words = ["inspect", f"localhost:{peer.port}", "--json"]
+        told = [dicomtls(*words).json["error"]["code"] for _ in range(20)]
+    assert told == ["peer.closed-at-once"] * 20
 
 
 @pytest.mark.parametrize("sent", [b"", HELLO, HELLO + _record(22, _message(11, b"\0\xff\xff", 0xFFFF))])

@@ -54,6 +54,9 @@ def test_tls_to_its_plain_port(storescp: Started, faults: Faults) -> None:
     assert "it speaks plain DICOM, not TLS" in told.message
     assert "DCMTK: `+tls KEY CERT`" in told.hint
     assert cli.run("echoscu", peer, "--no-tls").exit_code == 0
+    looked = failure("inspect", peer, peer=peer)
+    assert looked.message == told.message
+    assert not looked.options  # `--no-tls` is for those who send
 
 
 def test_plain_to_its_tls_port(storescp: Started, faults: Faults) -> None:
@@ -71,6 +74,10 @@ def test_plain_to_its_tls_port(storescp: Started, faults: Faults) -> None:
         ("+pa", ["--tls12"], "TLS_RSA_WITH_AES_128_CBC_SHA", "`--tls-profile aes`",
          ["--tls-profile", "aes", "--tls12"]),
         ("+pz", ["--tls13"], "TLS 1.2 with TLS_", "leave out what narrows", []),
+        ("+pa", ["--tls13"], "TLS_RSA_WITH_AES_128_CBC_SHA", ", and give `--tls-profile aes`",
+         ["--tls-profile", "aes"]),
+        ("+pa", ["--tls-cipher", "TLS_ECDHE_ECDSA_WITH_AES_256_CCM"], "TLS_RSA_WITH_AES_128_CBC_SHA",
+         ", and give `--tls-profile aes`", ["--tls-profile", "aes"]),
         ("+py", ["--tls-cipher", "TLS_ECDHE_ECDSA_WITH_AES_256_CCM"], "TLS 1.3", "leave out what narrows", []),
     ],
 )  # fmt: skip

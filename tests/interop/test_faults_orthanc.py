@@ -161,24 +161,35 @@ def test_our_chain_is_completed_as_the_hint_says(version: str, faults: Faults, t
         assert cli.run(*words, "--cert", "chain.crt").exit_code == 0
 
 
-def test_our_certificate_is_renewed_as_the_hint_says(faults: Faults, tmp_path: Path) -> None:
-    for file in (faults.expired.cert, faults.expired.key):
+@pytest.mark.parametrize(
+    ("ours", "slug"),
+    [
+        ("expired", "tls.refused-expired"),
+        ("not_yet_valid", "tls.refused-bad-certificate"),
+        ("client_wrong_usage", "tls.refused-wrong-usage"),
+    ],
+)
+def test_our_certificate_is_replaced_as_the_hint_says(
+    ours: str, slug: str, faults: Faults, tmp_path: Path
+) -> None:
+    identity: Identity = getattr(faults, ours)
+    for file in (identity.cert, identity.key):
         shutil.copy(file, tmp_path / f"me{file.suffix}")
-    trusted = write_bundle(tmp_path / "trusted.crt", faults.expired)
+    trusted = write_bundle(tmp_path / "trusted.crt", identity)
     options = peers.orthanc_tls(faults.peer.cert, faults.peer.key, trusted)
     trust = ["--trust", str(faults.peer.cert)]
     with peers.orthanc(tmp_path / "orthanc", **options) as orthanc:
         peer = f"{HOST}:{orthanc.dicom_port}"
         told = failure("echoscu", peer, "--cert", "me.crt", "--key", "me.key", *trust, peer=peer)
-    assert told.outcome == (12, "tls.refused-expired")
+    assert told.outcome == (12, slug)
     (command,) = told.commands
     made = cli.run(*command, "--json")
     assert made.exit_code == 0, made.stderr
-    new = made.json["certificate"]
+    new, key = (made.json.get(part, "me.key") for part in ("certificate", "key"))
     assert cli.run("bundle", new, "--append", "-o", trusted).exit_code == 0
     with peers.orthanc(tmp_path / "orthanc", **options) as orthanc:
         peer = f"{HOST}:{orthanc.dicom_port}"
-        assert cli.run("echoscu", peer, "--cert", new, "--key", "me.key", *trust).exit_code == 0
+        assert cli.run("echoscu", peer, "--cert", new, "--key", key, *trust).exit_code == 0
 
 
 @BOTH_VERSIONS

@@ -21,6 +21,7 @@ from dicomtls_cli.upperlayer.codec import encode
 from tests.interop.conftest import Faults
 from tests.support import cli, peers, scripted
 from tests.support.pki import Identity, make_identity, write_bundle
+from tests.support.revocation import make_crl
 from tests.support.told import Told, check
 
 LIMIT = 30.0
@@ -141,8 +142,9 @@ def play_cli(*words: object) -> None:
 class Client:
     """A client of the standard library's `ssl` with one fault, and what our storescp tells of it.
 
-    `shows` is its certificate ("": none), `trusts` tells whether it verifies ours and by which; `options` are ours,
-    `mended` those that the hint adds (None: nothing of ours to mend).
+    `shows` is its certificate ("": none), `trusts` tells whether it verifies ours and by which; `server` is ours,
+    `narrowed` are options of ours that the hint says to leave out, `mended` those that it adds (None: nothing of ours
+    to mend).
     """
 
     name: str
@@ -152,7 +154,7 @@ class Client:
     trusts: str = ""
     versions: tuple[ssl.TLSVersion, ssl.TLSVersion] = (TLS12, TLS13)
     ciphers: str = "DEFAULT"
-    options: tuple[str, ...] = ()
+    narrowed: tuple[str, ...] = ()
     server: str = "peer"
     mended: tuple[str, ...] | None = None
     hint: str = ""
@@ -160,6 +162,7 @@ class Client:
 
 
 OLD = (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1)
+CCM = "TLS_ECDHE_ECDSA_WITH_AES_256_CCM"
 CLIENTS = [
     Client("untrusted", (11, "tls.peer-untrusted"), "not trusted here", shows="stranger",
            hint="if you know this fingerprint: `dicomtls bundle FILE --append -o ", both=True),
@@ -170,6 +173,8 @@ CLIENTS = [
     Client("distrusts us", (12, "tls.refused-unknown-ca"), trusts="stranger", hint="`--cert`", both=True),
     Client("finds ours expired", (12, "tls.refused-expired"), trusts="expired", server="expired",
            hint="gencert --renew", both=True),
+    Client("finds ours not yet valid", (12, "tls.refused-bad-certificate"), "which is not valid before",
+           trusts="not_yet_valid", server="not_yet_valid", hint="gencert --renew", both=True),
     Client("finds ours for clients only", (12, "tls.refused-wrong-usage"), trusts="server_wrong_usage",
            server="server_wrong_usage", hint="serverAuth", both=True),
     Client("TLS 1.1", (13, "tls.no-common"), "it offers TLS 1.1", versions=OLD, ciphers="ALL",
@@ -183,9 +188,17 @@ CLIENTS = [
     Client("of no use", (13, "tls.no-common"), "none that is of any use", versions=(TLS12, TLS12),
            ciphers="PSK-AES128-CBC-SHA:AES256-CCM", hint="ECDHE and AES-GCM"),
     Client("TLS 1.2, and we 1.3", (13, "tls.no-common"), "it offers TLS 1.2", versions=(TLS12, TLS12),
-           options=("--tls13",), hint="leave out what narrows ours"),
+           narrowed=("--tls13",), mended=(), hint="leave out what narrows ours (`--tls12`, `--tls13`"),
+    Client("AES128-SHA only, and we 1.3", (13, "tls.no-common"), "it offers TLS 1.2", versions=(TLS12, TLS12),
+           ciphers="AES128-SHA", narrowed=("--tls13",), mended=("--tls-profile", "aes"), hint="leave out what narrows"),
+    Client("AES128-SHA only, and we CCM", (13, "tls.no-common"), "TLS_RSA_WITH_AES_128_CBC_SHA",
+           versions=(TLS12, TLS12), ciphers="AES128-SHA", narrowed=("--tls-cipher", CCM),
+           mended=("--tls-profile", "aes"), hint="leave out what narrows"),
+    Client("what we take by default, and we CCM", (13, "tls.no-common"), "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+           versions=(TLS12, TLS12), ciphers="ECDHE-RSA-AES256-GCM-SHA384:AES128-SHA", narrowed=("--tls-cipher", CCM),
+           mended=(), hint="leave out what narrows"),
     Client("TLS 1.3, and we 1.2", (13, "tls.no-common"), "it offers TLS 1.3", versions=(TLS13, TLS13),
-           options=("--tls12",), hint="leave out what narrows ours"),
+           narrowed=("--tls12",), mended=(), hint="leave out what narrows ours (`--tls12`, `--tls13`"),
     Client("RSA suites, and our key is EC", (13, "tls.no-common"), "do not go with the key of our certificate",
            versions=(TLS12, TLS12), ciphers="ECDHE-RSA-AES256-GCM-SHA384", server="ec", hint="--key-type rsa2048"),
 ]  # fmt: skip
@@ -238,9 +251,11 @@ def test_a_raw_client(
     client: Client, version: ssl.TLSVersion | None, scps: Scps, faults: Faults, ec: Identity
 ) -> None:
     server = ec if client.server == "ec" else getattr(faults, client.server)
-    options = ["--cert", server.cert, "--key", server.key, "--trust", faults.trusted, *client.options]
+    options = ["--cert", server.cert, "--key", server.key, "--trust", faults.trusted]
     context = client_context(client, version, faults)
-    refused = scps.refused(lambda port: handshakes(context, port) and pytest.fail("it came in"), *options)
+    refused = scps.refused(
+        lambda port: handshakes(context, port) and pytest.fail("it came in"), *options, *client.narrowed
+    )
     told = refused.told
     assert told.outcome == client.outcome
     assert client.words in told.message
@@ -251,8 +266,62 @@ def test_a_raw_client(
         assert refused.event["certificate_subject"] == "CN=localhost"
         assert refused.event["certificate_pem"] == identity.pem
     if client.mended is not None:
-        assert list(client.mended) in told.options
+        assert not client.mended or list(client.mended) in told.options
         assert handshakes(context, scps.start(*map(str, [*options, *client.mended])).port)
+
+
+@pytest.mark.parametrize("server", ["expired", "not_yet_valid", "server_wrong_usage", "ec"])
+def test_a_certificate_of_ours_is_replaced_as_the_hint_says(
+    server: str, scps: Scps, faults: Faults, ec: Identity, tmp_path: Path
+) -> None:
+    """The command of the hint makes a certificate that the same client takes, once it was given it."""
+    fault = next(client for client in CLIENTS if client.server == server)
+    identity = ec if server == "ec" else getattr(faults, server)
+    for file in (identity.cert, identity.key):
+        shutil.copy(file, tmp_path / f"me{file.suffix}")
+    words = ["--cert", tmp_path / "me.crt", "--key", tmp_path / "me.key", "--trust", faults.trusted]
+    context = client_context(fault, None, faults)
+    told = scps.refused(lambda port: handshakes(context, port) and pytest.fail("it came in"), *words).told
+    (command,) = told.commands
+    made = cli.run(*command, "--json")
+    assert made.exit_code == 0, made.stderr
+    new, key = (tmp_path / made.json.get(part, "me.key") for part in ("certificate", "key"))
+    words = ["--cert", new, "--key", key, "--trust", faults.trusted]
+    if fault.trusts:
+        context.load_verify_locations(new)
+    assert handshakes(context, scps.start(*map(str, words)).port)
+
+
+def test_a_chain_of_ours_is_completed_as_the_hint_says(scps: Scps, faults: Faults, tmp_path: Path) -> None:
+    root = make_identity(tmp_path, "root", subject="Root", ca=True)
+    middle = make_identity(tmp_path, "CA", subject="Middle", ca=True, issuer=root)
+    leaf = make_identity(tmp_path, "leaf", issuer=middle)
+    context = client_context(Client("", (0, "")), TLS13, faults)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(root.cert)
+    words = ["--key", leaf.key, "--trust", faults.trusted]
+    told = scps.refused(lambda port: handshakes(context, port) and None, *words, "--cert", leaf.cert).told  # type: ignore[func-returns-value]
+    assert told.outcome == (12, "tls.refused-unknown-ca")
+    assert "signed by CN=Middle" in told.hint
+    (command,) = told.commands
+    assert cli.run(*command).exit_code == 0  # the CA's file is CA.crt in this folder
+    assert ["--cert", "chain.crt"] in told.options
+    assert handshakes(context, scps.start(*map(str, words), "--cert", "chain.crt").port)
+
+
+def test_a_certificate_of_ours_that_a_client_finds_revoked(
+    scps: Scps, faults: Faults, tmp_path: Path
+) -> None:
+    ca = make_identity(tmp_path, "ca", subject="CA", ca=True)
+    leaf = make_identity(tmp_path, "leaf", issuer=ca)
+    context = client_context(Client("", (0, "")), TLS13, faults)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+    context.load_verify_locations(ca.cert)
+    context.load_verify_locations(make_crl(tmp_path / "list.pem", ca, leaf))
+    words = ["--cert", leaf.cert, "--key", leaf.key, "--trust", faults.trusted]
+    told = scps.refused(lambda port: handshakes(context, port) and None, *words).told  # type: ignore[func-returns-value]
+    assert told.outcome == (12, "tls.refused-revoked")
 
 
 # ---------------------------------------------------------------------- hostile clients

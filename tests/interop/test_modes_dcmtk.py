@@ -59,7 +59,12 @@ DCMTKS_WORD = {"require": "-rc", "verify": "-vc", "ignore": "-ic"}
 ACCEPTORS_REFUSALS = {
     "stranger": (11, "tls.peer-untrusted", "tlsv1 alert unknown ca", "tls.refused-unknown-ca"),
     "expired": (11, "tls.peer-expired", "sslv3 alert certificate expired", "tls.refused-expired"),
-    "not_yet_valid": (11, "tls.peer-not-yet-valid", "sslv3 alert bad certificate", "tls.refused-unknown-ca"),
+    "not_yet_valid": (
+        11,
+        "tls.peer-not-yet-valid",
+        "sslv3 alert bad certificate",
+        "tls.refused-bad-certificate",
+    ),
     "server_wrong_usage": (
         11,
         "tls.peer-wrong-usage",

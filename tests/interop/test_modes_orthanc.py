@@ -202,7 +202,7 @@ def test_our_storescp_accepts_no_invalid_certificate_of_its(
     [
         ("stranger", "tls.refused-unknown-ca"),
         ("expired", "tls.refused-expired"),
-        ("not_yet_valid", "tls.refused-unknown-ca"),
+        ("not_yet_valid", "tls.refused-bad-certificate"),
         ("server_wrong_usage", "tls.refused-wrong-usage"),
     ],
 )

@@ -203,7 +203,7 @@ SERVERS = {
     "trusted": ("scp", ACCEPTED),
     "untrusted": ("stranger", _distrusted("peer-untrusted", "tls.refused-unknown-ca")),
     "expired": ("expired", _distrusted("peer-expired", "tls.refused-expired")),
-    "not yet valid": ("not yet valid", _distrusted("peer-not-yet-valid", "tls.refused-unknown-ca")),
+    "not yet valid": ("not yet valid", _distrusted("peer-not-yet-valid", "tls.refused-bad-certificate")),
     "wrong EKU": ("client only", _distrusted("peer-wrong-usage", "tls.refused-wrong-usage")),
     "wrong name": ("elsewhere", _distrusted("name-mismatch", "association.lost")),
 }

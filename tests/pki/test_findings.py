@@ -33,7 +33,7 @@ def test_ours_are_in_order(put):
         ({"ec_key": False, "key_size": 1024}, ["weak-key"]),
         ({"usages": (ExtendedKeyUsageOID.SERVER_AUTH,)}, ["wrong-eku"]),
         ({"usages": (ExtendedKeyUsageOID.EMAIL_PROTECTION,)}, ["wrong-eku", "wrong-eku"]),
-        ({"usages": (ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,)}, []),
+        ({"usages": (ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,)}, ["wrong-eku", "wrong-eku"]),
         ({"usages": ()}, []),
         ({"ca": True}, []),
         ({"ca": True, "key_usage": False}, ["ca-true"]),

@@ -80,6 +80,11 @@ def test_who_closes_at_once_is_told_from_either_side() -> None:
     assert "it connected and closed" in meaning(ClosedAtOnce(), role=Role.ACCEPTOR).message
 
 
+def test_who_does_not_go_on_is_told_from_either_side() -> None:
+    assert "it took the connection, but" in meaning(TimeoutError()).message
+    assert "it connected, but" in meaning(TimeoutError(), role=Role.ACCEPTOR).message
+
+
 def test_the_file_of_our_certificate_is_one_word_of_the_hint() -> None:
     alert = ssl_error("TLSV1_ALERT_UNKNOWN_CA")
     assert "bundle 'my own.crt' --append" in meaning(alert, own_certificate="my own.crt").hint
@@ -104,6 +109,14 @@ def test_the_file_of_our_certificate_is_one_word_of_the_hint() -> None:
 def test_what_begins_so(start: bytes, protocol: str) -> None:
     assert protocol_of(start) == protocol
     assert protocol in {*PROTOCOLS, ""}
+
+
+@pytest.mark.parametrize("start", [b"\x16", b"\x16\x03\x03\0\x04", b"\x15\x03", b"\x17\x03\x03"])
+def test_what_begins_like_tls_is_not_called_something_else(start: bytes) -> None:
+    found = meaning(ssl_error("UNEXPECTED_MESSAGE"), start=start)
+    assert (found.slug, found.exit_code) == ("tls.failed", 13)
+    assert "begins like TLS" in found.message
+    assert meaning(ssl_error("UNEXPECTED_MESSAGE"), start=b"\x16\x02").slug == "tls.peer-plain"
 
 
 def test_no_hint_for_a_rejection_is_left_unfilled() -> None:

@@ -192,6 +192,14 @@ def test_what_could_not_be_tried_is_not_praised(der: bytes) -> None:
     assert "and perhaps more" in step(facts, "suites").text
 
 
+def test_versions_that_were_not_offered_are_no_refusals(der: bytes) -> None:
+    cut = replace(good(der), cut_short="the time that was allowed is over")
+    old = {name: cut.versions[name] for name in ("TLSv1", "TLSv1.1")}
+    assert step(replace(cut, versions=old), "versions").text == cut.cut_short
+    older = {**old, "TLSv1.2": cut.versions["TLSv1.2"]}
+    assert step(replace(cut, versions=older), "versions").text.endswith("; not told: TLS 1.3")
+
+
 # ---------------------------------------------------------------------- what stops a C-ECHO
 
 
@@ -219,7 +227,7 @@ def test_the_step_at_which_it_ends(slug: str, code: ExitCode, name: str, der: by
     assert exit_code(steps) is code
     (failed,) = [one for one in steps if one.status is Status.FAIL]
     assert (failed.name, failed.slug) == (name, slug)
-    assert failed.fix == "do something" or slug in ("tls.no-common", "tls.peer-untrusted")
+    assert failed.fix == "do something" or slug == "tls.peer-untrusted"
     assert decisive(steps) == failed
     after = [one for one in steps if one.name in ("association", "echo") and one.name != name]
     assert all(one.text == f"not reached: see `{name}`" for one in after)
@@ -237,15 +245,6 @@ def test_what_stops_a_c_echo_goes_before_a_finding(der: bytes) -> None:
     broken = replace(good(der), speaks_ssl3=True)
     facts = refused(broken, "association.rejected", ExitCode.REJECTED, tls=broken.tls)
     assert exit_code(judge(facts, now=NOW)) is ExitCode.REJECTED
-
-
-def test_a_profile_that_would_reach_it_is_named(der: bytes) -> None:
-    facts = replace(
-        refused(good(der), "tls.no-common", ExitCode.NO_COMMON_TLS),
-        versions={"TLSv1.2": answered("TLSv1.2", "AES128-SHA")},
-        suites={"AES128-SHA": ""},
-    )
-    assert step(facts, "handshake").fix.startswith("`--tls-profile bcp195` reaches it as it is")
 
 
 def test_trust_that_nobody_gave_is_not_judged(der: bytes) -> None:

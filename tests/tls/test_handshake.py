@@ -113,7 +113,7 @@ def test_without_the_callback_the_rest_still_works(zoo: Zoo, monkeypatch: pytest
 
 @given(st.binary(max_size=40))
 def test_no_message_can_confuse_it(data: bytes) -> None:
-    for found in module._certificates(data):
+    for found in module.read_certificates(data):
         assert found
         assert found in data
 

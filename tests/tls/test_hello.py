@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomtls_cli.services.suites import NUMBERS
-from dicomtls_cli.tls.hello import Choice, Offer, read_choice, read_offer
+from dicomtls_cli.tls.hello import Offer, read_offer
 from dicomtls_cli.tls.profiles import SUITES
 
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
@@ -67,23 +67,9 @@ def test_versions_nobody_knows_are_left_out() -> None:
     assert read_offer(hello) == Offer(("TLS 1.3",), (0x1301,))
 
 
-@pytest.mark.parametrize(
-    ("extensions", "choice"),
-    [
-        (b"", Choice("TLS 1.2", 0xC030)),
-        (b"\0\5\xff\1\0\1\0", Choice("TLS 1.2", 0xC030)),
-        (b"\0\6\0\x2b\0\2\x03\x04", Choice("TLS 1.3", 0xC030)),
-        (b"\0\6\0\x2b\0\2\x7f\x1c", None),
-    ],
-)
-def test_a_choice(extensions: bytes, choice: Choice | None) -> None:
-    assert read_choice(b"\2\0\0\0\x03\x03" + bytes(32) + b"\0\xc0\x30\0" + extensions) == choice
-
-
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_or_not(data: bytes) -> None:
     assert read_offer(data) is None or isinstance(read_offer(data), Offer)
-    assert read_choice(data) is None or isinstance(read_choice(data), Choice)
 
 
 HELLO = client_hello(TLS12, TLS13)

@@ -10,7 +10,6 @@ from dicomtls_cli.services.doctor.certificates import judge_certificates
 from dicomtls_cli.services.doctor.facts import Facts
 from dicomtls_cli.services.doctor.judgement import Step, found, passed, skipped, stopped, warned
 from dicomtls_cli.services.doctor.rules import RECOMMENDED, VERSION_WORDS, Violation
-from dicomtls_cli.tls.profiles import PROFILES, Profile
 from dicomtls_cli.tls.survey import VERSIONS, Ending, Seen
 
 _IDENTITY_SLUGS = ("tls.name-mismatch", "tls.peer-not-pinned", "tls.pin-mismatch")
@@ -63,8 +62,10 @@ def _versions(facts: Facts, broken: list[Violation]) -> Step:
         for name, seen in facts.versions.items()
         if name not in facts.accepted_versions and not _refuses(seen)
     ]
+    unclear += [VERSION_WORDS[name] for name in VERSIONS if name not in facts.versions]
     if not accepted:
-        return _with(skipped("versions", "no version of TLS was chosen by the peer"), broken)
+        why = facts.cut_short or "no version of TLS was chosen by the peer"
+        return _with(skipped("versions", why), broken)
     text = f"accepted: {', '.join(accepted)}" + (f"; not told: {', '.join(unclear)}" if unclear else "")
     return _with(passed("versions", text), broken)
 
@@ -99,7 +100,6 @@ def _groups(facts: Facts, broken: list[Violation]) -> Step:
     return _with(passed("groups", text + (f"; refused: {', '.join(refused)}" if refused else "")), broken)
 
 
-_BETTER = "allow TLS 1.2 or 1.3 with ECDHE and AES-GCM on the peer"
 _HANDSHAKE_CODES = (ExitCode.NO_COMMON_TLS, ExitCode.UNREACHABLE)
 
 
@@ -110,26 +110,7 @@ def _handshake(facts: Facts) -> Step:
         return passed(name, f"as we would do it: {VERSION_WORDS[facts.tls.version]}, {facts.tls.cipher}")
     if error is None or error.exit_code not in _HANDSHAKE_CODES:
         return skipped(name, facts.cut_short or "it was ended, for the reason below")
-    step = stopped(name, error)
-    if error.slug == "tls.peer-plain":  # by its first bytes it is TLS
-        return step._replace(
-            text=f"no TLS with `{facts.peer}`: it begins like TLS, and then sends what cannot be followed",
-            fix="see the peer's log; something between may have changed what it sends",
-            slug="tls.failed",
-        )
-    would = [profile.name for profile in PROFILES.values() if _reaches(profile, facts)]
-    if error.slug == "tls.no-common" and would:
-        return step._replace(fix=f"`--tls-profile {would[0]}` reaches it as it is; better: {_BETTER}")
-    return step
-
-
-def _reaches(profile: Profile, facts: Facts) -> bool:
-    """Tell whether a client of `profile` and the peer have a version and a suite in common."""
-    versions = {version for name, version in VERSIONS.items() if name in facts.accepted_versions}
-    common = versions & set(profile.versions)
-    return VERSIONS["TLSv1.3"] in common or bool(
-        VERSIONS["TLSv1.2"] in common and set(profile.suites) & set(facts.suites)
-    )
+    return stopped(name, error)
 
 
 def _give_trust(facts: Facts) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dicomtls_cli.errors import ConnectionFailed, DicomTlsError, ExitCode
+from dicomtls_cli.services.causes import begins_tls
 from dicomtls_cli.services.doctor.facts import Speaks
 from dicomtls_cli.services.peer import Peer
 
-_TLS_RECORDS = range(0x14, 0x18)  # RFC 8446 5.1
 _HTTP = (b"HTTP/", b"<!DOCTYPE", b"<html", b"<HTML")
 # How a plain DICOM peer answers a ClientHello: it is no PDU, so A-ASSOCIATE-RJ or A-ABORT (PS3.8 9.3.4, 9.3.8).
 _DICOM = (bytes((3, 0, 0, 0, 0, 4)), bytes((7, 0, 0, 0, 0, 4)))
@@ -29,7 +29,7 @@ def name_protocol(start: bytes) -> Speaks | None:
     """Return what a peer speaks whose first bytes, after a TLS ClientHello, are `start`; None if it said nothing."""
     if not start:
         return None
-    if start[0] in _TLS_RECORDS and (len(start) < 2 or start[1] == 3):
+    if begins_tls(start):
         return Speaks.TLS
     if start.startswith(_HTTP):
         return Speaks.HTTP

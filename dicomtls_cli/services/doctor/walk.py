@@ -5,9 +5,11 @@ What a C-ECHO needs comes first, so that the rest may be cut short.
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from dicomtls_cli.errors import ConnectionFailed, DicomTlsError, ExitCode
+from dicomtls_cli.services.causes import CLOSED_AT_ONCE
 from dicomtls_cli.services.connect import connect, negotiate, resolve
 from dicomtls_cli.services.diagnose import Stage, diagnose
 from dicomtls_cli.services.doctor.facts import Address, Associated, Facts, Speaks
@@ -26,6 +28,7 @@ from dicomtls_cli.tls.policy import Role
 from dicomtls_cli.tls.survey import Ending, Offer
 
 _MOST_ADDRESSES = 8
+_ANY = "ANY-SCP"
 _PLAIN_SECONDS = 5.0  # for a peer that said nothing to TLS and may speak plain DICOM
 _STALLED = (Ending.SILENT, Ending.TOO_MUCH)
 _LEFT = (Ending.CLOSED, Ending.RESET)
@@ -98,7 +101,8 @@ def _reach(probes: Probes, facts: Facts) -> None:
         failure = None
         begun = time.monotonic()
         try:
-            probes.dial(entry).close()
+            with contextlib.suppress(ConnectionResetError):  # it stood, or there were nothing to reset
+                probes.dial(entry).close()
             probes.entry = probes.entry or entry
         except OSError as error:
             failure = _diagnosed(error, Stage.CONNECT, facts)
@@ -120,23 +124,30 @@ def _greet(probes: Probes, facts: Facts) -> None:
         return
     asked = facts.speaks is None and _ask_plainly(probes, facts)
     facts.speaks = facts.speaks or (Speaks.SILENT if seen.ending is Ending.SILENT else Speaks.HANGS_UP)
-    if seen.error is not None:
+    if seen.error is not None and facts.refusal is None:
         error = _diagnosed(seen.error, Stage.TLS, facts)
         nothing = facts.speaks in (Speaks.SILENT, Speaks.HANGS_UP)
         facts.refusal = error if nothing and not asked else plain_refusal(facts.speaks, error, facts.peer)
 
 
 def _ask_plainly(probes: Probes, facts: Facts) -> bool:
-    """Find out whether a peer that said nothing to a ClientHello speaks plain DICOM; tell whether that was tried."""
-    plain = probes.for_association(probes.requestor._replace(context=None, user=None), _PLAIN_SECONDS)
+    """Find out whether a peer that said nothing to a ClientHello speaks plain DICOM; tell whether that was tried.
+
+    It is asked as anybody would: with no word of ours, no AE title and no user.
+    """
+    anybody = Requestor(timeouts=probes.requestor.timeouts, family=probes.requestor.family)
+    peer = probes.peer._replace(called_aet=_ANY)
+    plain = probes.for_association(anybody, _PLAIN_SECONDS)
     if plain is None:
         return False
     try:
-        sock, _ = connect(probes.peer, plain)
-        established = negotiate(sock, None, probes.peer, VERIFICATION_CONTEXTS, plain)
-        verify(established.association, probes.peer)
+        sock, _ = connect(peer, plain)
+        established = negotiate(sock, None, peer, VERIFICATION_CONTEXTS, plain)
+        verify(established.association, peer)
         facts.speaks = Speaks.DICOM
     except DicomTlsError as error:
+        if error.slug == CLOSED_AT_ONCE.slug:  # whatever is said to it: that is no matter of TLS
+            facts.refusal = error
         found = speech_of(error)
         facts.speaks = None if found in (Speaks.TLS, Speaks.HANGS_UP) else found
     return True
