@@ -40,6 +40,7 @@ from tests.support.discs import dicomdir
 from tests.support.images import FOLDER, data_set, sop_instance
 from tests.support.peers import OurStorescp, our_storescp
 from tests.support.pki import make_identity, write_bundle
+from tests.support.rawpeer import serving
 from tests.support.told import documented
 
 SHORT = ["--connect-timeout", "500ms", "-ts", "300ms", "-ta", "300ms", "-td", "300ms"]
@@ -429,34 +430,6 @@ def test_a_bad_word(
 # ---------------------------------------------------------------------- peers
 
 
-@contextlib.contextmanager
-def peer(serve: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Let `serve` handle each connection to the port that is yielded, in a thread of its own."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def handle(sock: socket.socket) -> None:
-            with contextlib.suppress(OSError), sock:
-                sock.settimeout(cli.LIMIT)
-                serve(sock)
-
-        def accept() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    sock, _ = listener.accept()
-                    threads.append(threading.Thread(target=handle, args=(sock,), daemon=True))
-                    threads[-1].start()
-
-        threads = [threading.Thread(target=accept, daemon=True)]
-        threads[0].start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            for thread in threads:
-                thread.join(cli.LIMIT)
-                assert not thread.is_alive()
-
-
 def drip(sock: socket.socket, start: bytes) -> None:
     """Send `start`, then NULs, byte by byte, until the other side leaves: it never ends by itself."""
     while True:
@@ -573,25 +546,25 @@ BAD_PEERS: list[tuple[str, Any, str, str, int]] = [
     ("full", lambda _: full(), "tls", "peer.timeout", 10),
     ("silent", lambda _: silent(), "tls", "tls.peer-silent", 10),
     ("silent", lambda _: silent(), "plain", "association.timeout", 21),
-    ("dripping", lambda _: peer(lambda s: drip(s, SERVER_HELLO)), "tls", "tls.peer-silent", 10),
-    ("dripping", lambda _: peer(lambda s: drip(s, b"\2\0\0\0\xff\xff")), "plain", "association.timeout", 21),
-    ("drips its response", lambda _: peer(accepts(lambda s: drip(s, scripted.header(4, 9999)))), "plain",
+    ("dripping", lambda _: serving(lambda s: drip(s, SERVER_HELLO)), "tls", "tls.peer-silent", 10),
+    ("dripping", lambda _: serving(lambda s: drip(s, b"\2\0\0\0\xff\xff")), "plain", "association.timeout", 21),
+    ("drips its response", lambda _: serving(accepts(lambda s: drip(s, scripted.header(4, 9999)))), "plain",
      "association.timeout", 21),
     ("plain", lambda _: storage(None), "tls", "tls.peer-plain", 13),
     ("TLS", lambda material: storage(tls_server(material)), "plain", "association.peer-speaks-tls", 13),
-    ("HTTP", lambda _: peer(HTTP), "tls", "tls.peer-plain", 13),
-    ("HTTP", lambda _: peer(HTTP), "plain", "association.peer-speaks-http", 21),
-    ("SSH", lambda _: peer(SSH), "tls", "tls.peer-plain", 13),
-    ("SSH", lambda _: peer(SSH), "plain", "association.peer-speaks-ssh", 21),
-    ("garbage", lambda _: peer(says(b"\x99" * 64)), "tls", "tls.peer-plain", 13),
-    ("garbage", lambda _: peer(says(b"\x99" * 64)), "plain", "association.protocol-error", 21),
-    ("hangs up", lambda _: peer(hangs_up), "tls", "tls.peer-hung-up", 13),
-    ("hangs up", lambda _: peer(hangs_up), "plain", "association.lost", 21),
-    ("resets", lambda _: peer(resets), "tls", "tls.peer-hung-up", 13),
-    ("resets", lambda _: peer(resets), "plain", "association.lost", 21),
-    ("rejects", lambda _: peer(says(scripted.reject(1, 1, 7))), "plain", "association.rejected", 20),
-    ("aborts", lambda _: peer(says(scripted.abort(2, 1))), "plain", "association.aborted", 21),
-    ("fails", lambda _: peer(accepts(responds(0xA700))), "plain", "dimse.failure-status", 30),
+    ("HTTP", lambda _: serving(HTTP), "tls", "tls.peer-plain", 13),
+    ("HTTP", lambda _: serving(HTTP), "plain", "association.peer-speaks-http", 21),
+    ("SSH", lambda _: serving(SSH), "tls", "tls.peer-plain", 13),
+    ("SSH", lambda _: serving(SSH), "plain", "association.peer-speaks-ssh", 21),
+    ("garbage", lambda _: serving(says(b"\x99" * 64)), "tls", "tls.peer-plain", 13),
+    ("garbage", lambda _: serving(says(b"\x99" * 64)), "plain", "association.protocol-error", 21),
+    ("hangs up", lambda _: serving(hangs_up), "tls", "tls.peer-hung-up", 13),
+    ("hangs up", lambda _: serving(hangs_up), "plain", "association.lost", 21),
+    ("resets", lambda _: serving(resets), "tls", "tls.peer-hung-up", 13),
+    ("resets", lambda _: serving(resets), "plain", "association.lost", 21),
+    ("rejects", lambda _: serving(says(scripted.reject(1, 1, 7))), "plain", "association.rejected", 20),
+    ("aborts", lambda _: serving(says(scripted.abort(2, 1))), "plain", "association.aborted", 21),
+    ("fails", lambda _: serving(accepts(responds(0xA700))), "plain", "dimse.failure-status", 30),
 ]  # fmt: skip
 
 
@@ -1116,7 +1089,7 @@ def proxy(port: int, after: int, act: Callable[[], object]) -> Iterator[int]:
                             act()
                     (server if source is client else client).sendall(data)
 
-    with peer(serve) as own:
+    with serving(serve) as own:
         yield own
 
 
@@ -1191,7 +1164,7 @@ def test_a_peers_answers_do_not_act(name: str, more: list[str], tmp_path: Path) 
     words = write_test_images(tmp_path, 1) if name == "storescu" else []
     comment, version = "\x1b[31m[red]\nno\x9b", "\x1b]0;[red]\n\x07"
     for status in (0xA700, 0):
-        with peer(accepts(responds(status, comment), version=version)) as port:
+        with serving(accepts(responds(status, comment), version=version)) as port:
             told = cli.run(name, f"127.0.0.1:{port}", *words, "--no-tls", *more)
         assert told.exit_code == (ExitCode.STATUS if status else ExitCode.OK), told
         assert is_harmless(told.stdout + told.stderr)

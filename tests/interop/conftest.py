@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from tests.support import peers
 from tests.support.pki import Identity, make_identity, write_bundle
+
+_Peer = TypeVar("_Peer")
 
 
 @dataclass(frozen=True)
@@ -44,3 +51,39 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Faults:
         folder / "trusted.crt", good, peer, expired, not_yet_valid, server_only, client_only
     )
     return Faults(good, peer, stranger, expired, not_yet_valid, server_only, client_only, trusted)
+
+
+@contextlib.contextmanager
+def once_each(start: Callable[..., AbstractContextManager[_Peer]]) -> Iterator[Callable[..., _Peer]]:
+    """Yield what starts a peer for a set of options, or returns the one that runs with them already."""
+    running: dict[tuple[str, ...], _Peer] = {}
+    with contextlib.ExitStack() as stack:
+
+        def started(*words: str) -> _Peer:
+            if words not in running:
+                running[words] = stack.enter_context(start(*words))
+            return running[words]
+
+        yield started
+
+
+@pytest.fixture(scope="module")
+def dcmtk_storescp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., peers.Storescp]]:
+    """Start DCMTK's storescp once per set of options, for all tests of a module."""
+    with once_each(lambda *words: peers.dcmtk_storescp(tmp_path_factory.mktemp("dcmtk"), *words)) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def our_storescp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., peers.OurStorescp]]:
+    """Start our storescp once per set of options, for all tests of a module."""
+    with once_each(lambda *words: peers.our_storescp(tmp_path_factory.mktemp("ours"), *words)) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def requiring(faults: Faults, tmp_path_factory: pytest.TempPathFactory) -> Iterator[peers.Orthanc]:
+    """Run an Orthanc that wants a certificate of its bundle, for all tests of a module."""
+    options = peers.orthanc_tls(faults.peer.cert, faults.peer.key, faults.trusted)
+    with peers.orthanc(tmp_path_factory.mktemp("requiring"), **options) as running:
+        yield running

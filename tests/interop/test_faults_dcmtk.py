@@ -5,8 +5,7 @@ The matrix of checks and certificates is in test_modes_dcmtk, that of profiles i
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,21 +23,6 @@ CT = images.FOLDER / "CT_small.dcm"
 Started = Callable[..., peers.Storescp]
 
 
-@pytest.fixture(scope="module")
-def storescp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
-    """Start DCMTK's storescp once per set of options, for all tests of this module."""
-    running: dict[tuple[str, ...], peers.Storescp] = {}
-    with contextlib.ExitStack() as stack:
-
-        def start(*words: str) -> peers.Storescp:
-            if words not in running:
-                output = tmp_path_factory.mktemp("dcmtk")
-                running[words] = stack.enter_context(peers.dcmtk_storescp(output, *words))
-            return running[words]
-
-        yield start
-
-
 def shown(identity: Identity) -> list[str]:
     return ["--cert", str(identity.cert), "--key", str(identity.key)]
 
@@ -47,8 +31,8 @@ def secured(faults: Faults, *more: str) -> list[str]:
     return [*peers.dcmtk_tls(faults.peer.cert, faults.peer.key, faults.trusted), *more]
 
 
-def test_tls_to_its_plain_port(storescp: Started, faults: Faults) -> None:
-    peer = f"{HOST}:{storescp().port}"
+def test_tls_to_its_plain_port(dcmtk_storescp: Started, faults: Faults) -> None:
+    peer = f"{HOST}:{dcmtk_storescp().port}"
     told = failure("echoscu", peer, *shown(faults.good), "--trust", faults.trusted, peer=peer)
     assert told.outcome == (13, "tls.peer-plain")
     assert "it speaks plain DICOM, not TLS" in told.message
@@ -59,8 +43,8 @@ def test_tls_to_its_plain_port(storescp: Started, faults: Faults) -> None:
     assert not looked.options  # `--no-tls` is for those who send
 
 
-def test_plain_to_its_tls_port(storescp: Started, faults: Faults) -> None:
-    peer = f"{HOST}:{storescp(*secured(faults)).port}"
+def test_plain_to_its_tls_port(dcmtk_storescp: Started, faults: Faults) -> None:
+    peer = f"{HOST}:{dcmtk_storescp(*secured(faults)).port}"
     told = failure("echoscu", peer, "--no-tls", peer=peer)
     assert told.outcome == (13, "association.peer-speaks-tls")
     whole = [*shown(faults.good), "--trust", str(faults.trusted)]
@@ -82,9 +66,15 @@ def test_plain_to_its_tls_port(storescp: Started, faults: Faults) -> None:
     ],
 )  # fmt: skip
 def test_nothing_in_common_is_mended_as_the_hint_says(
-    theirs: str, ours: list[str], takes: str, hint: str, mended: list[str], storescp: Started, faults: Faults
+    theirs: str,
+    ours: list[str],
+    takes: str,
+    hint: str,
+    mended: list[str],
+    dcmtk_storescp: Started,
+    faults: Faults,
 ) -> None:
-    peer = f"{HOST}:{storescp(*secured(faults, theirs)).port}"
+    peer = f"{HOST}:{dcmtk_storescp(*secured(faults, theirs)).port}"
     words = ["echoscu", peer, *shown(faults.good), "--trust", str(faults.trusted)]
     told = failure(*words, *ours, peer=peer)
     assert told.outcome == (13, "tls.no-common")
@@ -93,7 +83,9 @@ def test_nothing_in_common_is_mended_as_the_hint_says(
     assert cli.run(*words, *mended).exit_code == 0
 
 
-def test_an_ec_certificate_of_its_over_tls_1_2(storescp: Started, faults: Faults, tmp_path: Path) -> None:
+def test_an_ec_certificate_of_its_over_tls_1_2(
+    dcmtk_storescp: Started, faults: Faults, tmp_path: Path
+) -> None:
     its = make_identity(tmp_path, "its")
     tls = peers.dcmtk_tls(its.cert, its.key, faults.trusted)
     with peers.dcmtk_storescp(tmp_path / "scp", *tls) as scp:
@@ -108,17 +100,17 @@ def test_an_ec_certificate_of_its_over_tls_1_2(storescp: Started, faults: Faults
 @pytest.mark.parametrize("check", ["-rc", "-vc"])
 @pytest.mark.parametrize("version", ["--tls12", "--tls13"])
 def test_our_certificate_is_trusted_as_the_hint_says(
-    check: str, version: str, storescp: Started, faults: Faults
+    check: str, version: str, dcmtk_storescp: Started, faults: Faults
 ) -> None:
     """The hint names the file of our certificate, which DCMTK takes with `+cf` as it is."""
     words = ["echoscu", version, *shown(faults.stranger), "--trust", str(faults.peer.cert)]
-    peer = f"{HOST}:{storescp(*secured(faults, check)).port}"
+    peer = f"{HOST}:{dcmtk_storescp(*secured(faults, check)).port}"
     told = failure(*words, peer, peer=peer)
     assert told.outcome == (12, "tls.refused-unknown-ca")
     assert "DCMTK: `+cf`" in told.hint
     (command,) = told.commands
     assert command[1] == str(faults.stranger.cert)
-    knowing = storescp(*secured(faults, check), "+cf", command[1])
+    knowing = dcmtk_storescp(*secured(faults, check), "+cf", command[1])
     assert cli.run(*words, f"{HOST}:{knowing.port}").exit_code == 0
 
 
@@ -127,18 +119,20 @@ def test_our_certificate_is_trusted_as_the_hint_says(
     ("ours", "slug"), [("stranger", "tls.refused-unknown-ca"), ("", "tls.refused-no-certificate")]
 )
 def test_the_same_reason_every_time(
-    ours: str, slug: str, version: str, storescp: Started, faults: Faults
+    ours: str, slug: str, version: str, dcmtk_storescp: Started, faults: Faults
 ) -> None:
     pair = shown(getattr(faults, ours)) if ours else []
-    port = storescp(*secured(faults, "-rc")).port
+    port = dcmtk_storescp(*secured(faults, "-rc")).port
     words = ["echoscu", "--json", f"{HOST}:{port}", version, *pair, "--trust", faults.trusted]
     assert [cli.run(*words).json["error"]["code"] for _ in range(20)] == [slug] * 20
 
 
-def test_an_abort_in_the_middle_is_told_every_time(storescp: Started, faults: Faults, tmp_path: Path) -> None:
+def test_an_abort_in_the_middle_is_told_every_time(
+    dcmtk_storescp: Started, faults: Faults, tmp_path: Path
+) -> None:
     """It comes while we still send; a reset is behind it."""
     image = write(tmp_path / "a.dcm", data_set(pixels=bytes(1 << 20)))
-    port = storescp(*secured(faults, "--abort-during")).port
+    port = dcmtk_storescp(*secured(faults, "--abort-during")).port
     words = [*shown(faults.good), "--trust", faults.trusted]
     told = [
         cli.run("storescu", "--json", f"{HOST}:{port}", image, *words).records[0]["error"]["code"]
@@ -155,8 +149,10 @@ def test_an_abort_in_the_middle_is_told_every_time(storescp: Started, faults: Fa
         ("--abort-during", (21, "association.aborted"), "by the application"),
     ],
 )
-def test_a_fault_on_purpose(fault: str, outcome: tuple[int, str], words: str, storescp: Started) -> None:
-    port = storescp(fault).port
+def test_a_fault_on_purpose(
+    fault: str, outcome: tuple[int, str], words: str, dcmtk_storescp: Started
+) -> None:
+    port = dcmtk_storescp(fault).port
     result = cli.run("storescu", "--json", f"{HOST}:{port}", "--no-tls", CT)
     error = result.records[0]["error"]
     assert (result.exit_code, error["code"]) == outcome

@@ -24,13 +24,6 @@ BOTH_VERSIONS = pytest.mark.parametrize("version", ["--tls12", "--tls13"])
 
 
 @pytest.fixture(scope="module")
-def requiring(faults: Faults, tmp_path_factory: pytest.TempPathFactory) -> Iterator[peers.Orthanc]:
-    options = peers.orthanc_tls(faults.peer.cert, faults.peer.key, faults.trusted)
-    with peers.orthanc(tmp_path_factory.mktemp("requiring"), **options) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[peers.Orthanc]:
     with peers.orthanc(tmp_path_factory.mktemp("plain"), DicomAet="ARCHIVE") as running:
         yield running

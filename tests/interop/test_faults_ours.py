@@ -10,7 +10,7 @@ import signal
 import socket
 import ssl
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,17 +57,8 @@ class Scps:
 
 
 @pytest.fixture(scope="module")
-def scps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scps]:
-    running: dict[tuple[str, ...], peers.OurStorescp] = {}
-    with contextlib.ExitStack() as stack:
-
-        def start(*words: str) -> peers.OurStorescp:
-            if words not in running:
-                folder = tmp_path_factory.mktemp("ours")
-                running[words] = stack.enter_context(peers.our_storescp(folder, *words))
-            return running[words]
-
-        yield Scps(start)
+def scps(our_storescp: Callable[..., peers.OurStorescp]) -> Scps:
+    return Scps(our_storescp)
 
 
 def ours(faults: Faults, *more: object) -> list[object]:

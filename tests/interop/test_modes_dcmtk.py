@@ -6,8 +6,7 @@ expired ones but takes none, `-ic` never asks. As requestor it has `-rc` and `-i
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -108,36 +107,6 @@ def echo(port: int, *words: object) -> tuple[int, str]:
 
 Started = Callable[..., peers.Storescp]
 OurStarted = Callable[..., peers.OurStorescp]
-
-
-@pytest.fixture(scope="module")
-def dcmtk_storescp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
-    """Start DCMTK's storescp once per set of options, for all tests of this module."""
-    running: dict[tuple[str, ...], peers.Storescp] = {}
-    with contextlib.ExitStack() as stack:
-
-        def start(*words: str) -> peers.Storescp:
-            if words not in running:
-                output = tmp_path_factory.mktemp("dcmtk")
-                running[words] = stack.enter_context(peers.dcmtk_storescp(output, *words))
-            return running[words]
-
-        yield start
-
-
-@pytest.fixture(scope="module")
-def our_storescp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OurStarted]:
-    """Start our storescp once per set of options, for all tests of this module."""
-    running: dict[tuple[str, ...], peers.OurStorescp] = {}
-    with contextlib.ExitStack() as stack:
-
-        def start(*words: str) -> peers.OurStorescp:
-            if words not in running:
-                folder = tmp_path_factory.mktemp("ours")
-                running[words] = stack.enter_context(peers.our_storescp(folder, *words))
-            return running[words]
-
-        yield start
 
 
 # ---------------------------------------------------------------------- the requestor's certificate
