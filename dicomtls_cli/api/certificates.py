@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from dicomtls_cli.api.words import path, paths, several
 from dicomtls_cli.errors import UsageError
-from dicomtls_cli.pki.authority import locked
 from dicomtls_cli.pki.bundle import Bundle, collect, render
 from dicomtls_cli.pki.files import NewFile, check_targets, refuse_output_among_inputs, write_files
 from dicomtls_cli.pki.generate import Fault, KeyType, check_new_passphrase
 from dicomtls_cli.pki.keystore import Password
+from dicomtls_cli.pki.locking import locked
 from dicomtls_cli.services.issuance import Wanted, check_names, make, open_ca, plan, targets_of, write
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from dicomtls_cli.cli.bundled import tell, tell_findings, tell_list
 from dicomtls_cli.cli.options import output_options
 from dicomtls_cli.cli.passphrase import store_password
-from dicomtls_cli.cli.terminal import is_interactive
+from dicomtls_cli.cli.terminal import counted, is_interactive
 from dicomtls_cli.cli.values import FILE, not_empty, parse_peer
 from dicomtls_cli.cli.words import StrictCommand
-from dicomtls_cli.errors import ExitCode, InputError, UsageError, printable
+from dicomtls_cli.errors import ConnectionFailed, ExitCode, InputError, UsageError, printable
 from dicomtls_cli.material import Prompt
 
 if TYPE_CHECKING:
@@ -80,9 +83,9 @@ def bundle(terminal: Terminal, inputs: tuple[Path, ...], **given: Any) -> int:
 
         collected = collect(inputs, strip_keys=True, password=password)
         if wanted.listing:
-            _list(terminal, collected)
+            tell_list(terminal, collected)
             return 0
-        return _check(terminal, collected, 30 if wanted.warn_days is None else wanted.warn_days)
+        return tell_findings(terminal, collected, 30 if wanted.warn_days is None else wanted.warn_days)
     assert wanted.output is not None
     _write(terminal, inputs, wanted, wanted.output, password)
     return 0
@@ -153,24 +156,45 @@ def _check_combination(inputs: tuple[Path, ...], wanted: _Wanted) -> None:
 def _write(
     terminal: Terminal, inputs: tuple[Path, ...], wanted: _Wanted, output: Path, password: Password
 ) -> None:
-    from dicomtls_cli.pki.bundle import collect, is_pkcs12, render, without
-    from dicomtls_cli.pki.files import NewFile, check_targets, refuse_output_among_inputs, write_files
-    from dicomtls_cli.pki.keystore import trust_store
+    from dicomtls_cli.pki.bundle import is_pkcs12
+    from dicomtls_cli.pki.files import check_targets, refuse_output_among_inputs
+    from dicomtls_cli.pki.locking import locked
 
     secrets = [] if wanted.passphrase_file is None else [wanted.passphrase_file]
     refuse_output_among_inputs(output, [*inputs, *secrets])
     check_targets([output], force=wanted.force or wanted.edits)
+    if wanted.edits and output.is_symlink():
+        output = output.resolve()  # what it names is edited, for all who read that
     kind = wanted.kind or ("p12" if wanted.edits and is_pkcs12(output) else "pem")
     fetched = _fetch(terminal, wanted)
+    with locked(output.parent) if wanted.edits else nullcontext():
+        collected = _write_anew(terminal, inputs, wanted, output, kind, password, fetched)
+    tell(terminal, output, collected)
+
+
+def _write_anew(
+    terminal: Terminal,
+    inputs: tuple[Path, ...],
+    wanted: _Wanted,
+    output: Path,
+    kind: str,
+    password: Password,
+    fetched: list[bytes],
+) -> Bundle:
+    """Write OUT from what is to be in it, its old content too where it is edited; return what is in it now."""
+    from dicomtls_cli.pki.bundle import collect, render, without
+    from dicomtls_cli.pki.files import NewFile, refuse_output_among_inputs, write_files
+    from dicomtls_cli.pki.keystore import trust_store
+
     sources = (output, *inputs) if wanted.edits else inputs
     collected = collect(sources, strip_keys=wanted.strip_keys, password=password, more=fetched)
     refuse_output_among_inputs(output, collected.files[1:] if wanted.edits else collected.files)
     if wanted.remove:
         collected = without(collected, wanted.remove, password=password)
     if collected.keys_dropped:
-        terminal.warning(f"{_count(collected.keys_dropped, 'private key')} in the inputs left out")
+        terminal.warning(f"{counted(collected.keys_dropped, 'private key')} in the inputs left out")
     if collected.lists_dropped:
-        lists = _count(collected.lists_dropped, "revocation list")
+        lists = counted(collected.lists_dropped, "revocation list")
         terminal.warning(f"{lists} in the inputs left out: a list has a file of its own, for `--crl FILE`")
     if kind == "pem":
         data = render(collected)
@@ -178,7 +202,7 @@ def _write(
         secret = b"" if password is None or isinstance(password, Prompt) else password()
         data = trust_store([one.der for one in collected.certificates], secret)
     write_files([NewFile(output, data, replaces=wanted.edits)], force=wanted.force)
-    _tell(terminal, output, collected)
+    return collected
 
 
 def _fetch(terminal: Terminal, wanted: _Wanted) -> list[bytes]:
@@ -200,7 +224,12 @@ def _fetch(terminal: Terminal, wanted: _Wanted) -> list[bytes]:
     fetched = []
     for text in wanted.peers:
         peer, _ = parse_peer(not_empty(text), aec=None, tls=True)
-        shown = describe(peer_certificate(peer, Timeouts()))
+        try:
+            shown = describe(peer_certificate(peer, Timeouts()))
+        except ConnectionFailed as error:
+            if error.slug.startswith("tls."):  # what it may be to other commands, doctor finds out
+                error.hint = printable(f"see what answers there: `dicomtls doctor {shlex.quote(str(peer))}`")
+            raise
         _vouch(terminal, str(peer), shown, digests, believe=wanted.yes)
         fetched.append(shown.der)
     return fetched
@@ -233,70 +262,3 @@ def _vouch(
         slug="bundle.unconfirmed",
         exit_code=ExitCode.PEER_UNTRUSTED,
     )
-
-
-def _entry(one: BundledCertificate) -> dict[str, Any]:
-    return {"subject": one.subject, "not_after": _end(one), "sha256": one.sha256}
-
-
-def _end(one: BundledCertificate) -> str | None:
-    return None if one.not_after is None else f"{one.not_after:%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _lines(one: BundledCertificate) -> list[str]:
-    return [
-        f"  {printable(one.subject or 'unreadable subject', 200)}",
-        f"    until {_end(one) or 'unreadable'}, sha256 {one.sha256}",
-    ]
-
-
-def _tell(terminal: Terminal, output: Path, collected: Bundle) -> None:
-    terminal.record(
-        {
-            "ok": True,
-            "output": str(output),
-            "certificates": [_entry(one) for one in collected.certificates],
-            "duplicates": collected.duplicates,
-            "keys_dropped": collected.keys_dropped,
-            "lists_dropped": collected.lists_dropped,
-        }
-    )
-    twice = f" ({_count(collected.duplicates, 'duplicate')} left out)" if collected.duplicates else ""
-    lines = [f"wrote {printable(str(output))}: {_count(len(collected.certificates), 'certificate')}{twice}"]
-    for one in collected.certificates:
-        lines += _lines(one)
-    terminal.result("\n".join(lines))
-
-
-def _list(terminal: Terminal, collected: Bundle) -> None:
-    for one in collected.certificates:
-        terminal.record({"ok": True, **_entry(one)})
-    terminal.result("\n".join(line for one in collected.certificates for line in _lines(one)))
-    if collected.keys_dropped:
-        terminal.warning(
-            f"{_count(collected.keys_dropped, 'private key')} in it: such a file must not be handed around"
-        )
-
-
-def _check(terminal: Terminal, collected: Bundle, warn_days: int) -> int:
-    from dicomtls_cli.pki.findings import find
-
-    findings = find(collected.certificates, warn_days=warn_days)
-    records = [{"code": one.code, "message": one.text, **_entry(one.certificate)} for one in findings]
-    if collected.keys_dropped:
-        held = f"{_count(collected.keys_dropped, 'private key')} in it: whoever has the file can be that peer"
-        records.append({"code": "private-key", "message": held})
-        terminal.result(held)
-    for one in findings:
-        subject = printable(one.certificate.subject or "unreadable subject", 200)
-        terminal.result(f"{subject} (sha256 {one.certificate.sha256[:16]}...): {one.text}")
-    count = len(collected.certificates)
-    terminal.record({"ok": not records, "certificates": count, "findings": records})
-    terminal.result(
-        f"{_count(count, 'certificate')}, {_count(len(records), 'finding') if records else 'no finding'}"
-    )
-    return int(ExitCode.FINDING) if records else 0
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

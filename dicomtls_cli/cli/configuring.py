@@ -111,7 +111,7 @@ def _parse_modality(text: str) -> Modality:
 
 def write(terminal: Terminal, wanted: Wanted, output: Path, asked: Asked) -> None:
     """Write the configuration, tell of it, and warn of what will fail with it."""
-    from dicomtls_cli.pki.files import NewFile, check_targets, refuse_output_among_inputs, write_files
+    from dicomtls_cli.pki.files import NewFile, check_targets, refuse_output_among_inputs, word, write_files
     from dicomtls_cli.services.orthanc.findings import SINCE, version_text
     from dicomtls_cli.services.orthanc.settings import examine, needs, neighbours, render, settings
 
@@ -132,7 +132,7 @@ def write(terminal: Terminal, wanted: Wanted, output: Path, asked: Asked) -> Non
         }
     )  # fmt: skip
     lines = [
-        f"wrote {_word(output)}, for Orthanc {version} or newer",
+        f"wrote {word(output)}, for Orthanc {version} or newer",
         f"  certificate  {keys['DicomTlsCertificate']}",
         f"  trusts       {keys['DicomTlsTrustedCertificates']}",
         f"  peers        {'must' if wanted.is_required else 'need not'} show a certificate",
@@ -145,9 +145,9 @@ def write(terminal: Terminal, wanted: Wanted, output: Path, asked: Asked) -> Non
     if not asked.run:
         lines += [
             f"put it beside Orthanc's other configuration files, which must not have {', '.join(keys)}:",
-            f"  sudo cp {_word(output)} /etc/orthanc/ && dicomtls orthanc --check /etc/orthanc",
+            f"  sudo cp {word(output)} /etc/orthanc/ && dicomtls orthanc --check /etc/orthanc",
             "or try it here:",
-            f"  dicomtls orthanc --run{'' if output == DEFAULT_OUTPUT else f' -o {_word(output)}'}",
+            f"  dicomtls orthanc --run{'' if output == DEFAULT_OUTPUT else f' -o {word(output)}'}",
         ]
     terminal.result("\n".join(lines))
 
@@ -194,9 +194,3 @@ def record_of(one: Finding) -> dict[str, Any]:
         "fix": one.fix,
         "where": one.where or None,
     }
-
-
-def _word(path: Path) -> str:
-    from dicomtls_cli.services.orthanc.findings import word
-
-    return word(path)

@@ -13,8 +13,9 @@ import click
 
 from dicomtls_cli.cli.association import Link, association_options
 from dicomtls_cli.cli.options import output_options
+from dicomtls_cli.cli.passphrase import PASSPHRASE_VARIABLE
 from dicomtls_cli.cli.requestor import make_requestor
-from dicomtls_cli.cli.tls import PASSPHRASE_VARIABLE, tls_options
+from dicomtls_cli.cli.tls import tls_options
 from dicomtls_cli.cli.values import FILE, take_peer
 from dicomtls_cli.cli.words import OPTIONS_META_KEY, of_click
 from dicomtls_cli.errors import DicomTlsError

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+import signal
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,7 @@ from dicomtls_cli.errors import DicomTlsError, ExitCode, InputError, UsageError,
 if TYPE_CHECKING:
     from dicomtls_cli.cli.terminal import Terminal
     from dicomtls_cli.services.orthanc.findings import Version
+    from dicomtls_cli.services.orthanc.trial import Running
 
 _BUNDLE = "make it one PEM file: `dicomtls bundle FILE... -o trusted.crt`, then `--trust trusted.crt`"
 _DECRYPT = "decrypt a copy: `openssl pkey -in KEY -out PLAIN`, then `--key PLAIN`"
@@ -224,24 +227,45 @@ def _run(terminal: Terminal, path: Path, named: Version | None) -> int:
     warn(terminal, [one for one in findings if one.when is When.PEER])
     keys = {key: setting.value for key, setting in configuration.settings.items()}
     try:
-        with interruptible(), running(keys) as trial:
-            terminal.record(
-                {
-                    "ok": True, "event": "listening", "pid": trial.process.pid, "dicom_port": trial.dicom_port,
-                    "http_port": trial.http_port, "aet": trial.aet,
-                }
-            )  # fmt: skip
-            terminal.result(
-                f"Orthanc {trial.aet} listens: DICOM on port {trial.dicom_port}, "
-                f"HTTP on http://localhost:{trial.http_port} (this machine only, no password)\n"
-                f"  dicomtls echoscu localhost {trial.dicom_port} --aec {shlex.quote(trial.aet)} {_shown(keys)}\n"
-                "Ctrl-C ends it, and all it received is gone"
-            )
+        with interruptible(), _ended_by_hangup(), running(keys) as trial:
+            _tell_trial(terminal, trial, keys)
             trial.wait()
     except DicomTlsError as error:
         if error.slug != "interrupted":
             raise
     return 0
+
+
+@contextlib.contextmanager
+def _ended_by_hangup() -> Iterator[None]:
+    """Let a terminal that is closed end the trial as Ctrl-C does: nobody else would end Orthanc."""
+    number = getattr(signal, "SIGHUP", None)
+    if number is None or signal.getsignal(number) is not signal.SIG_DFL:  # Windows; nohup
+        yield
+        return
+    signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _tell_trial(terminal: Terminal, trial: Running, keys: Mapping[str, Any]) -> None:
+    port = trial.dicom_port if keys.get("DicomServerEnabled", True) else None
+    terminal.record(
+        {
+            "ok": True, "event": "listening", "pid": trial.process.pid, "dicom_port": port,
+            "http_port": trial.http_port, "aet": trial.aet,
+        }
+    )  # fmt: skip
+    listens = f"DICOM on port {port}" if port else "no DICOM (`DicomServerEnabled` is false)"
+    lines = [
+        f"Orthanc {trial.aet} listens: {listens}, HTTP on http://localhost:{trial.http_port} "
+        "(this machine only, no password)"
+    ]
+    if port:
+        lines.append(f"  dicomtls echoscu localhost {port} --aec {shlex.quote(trial.aet)} {_shown(keys)}")
+    terminal.result("\n".join([*lines, "Ctrl-C ends it, and all it received is gone"]))
 
 
 def _shown(keys: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,17 +11,15 @@ from typing import Any
 import click
 
 from dicomtls_cli.cli.options import Decorator, Switch, with_options
-from dicomtls_cli.cli.terminal import Terminal, is_interactive, show
+from dicomtls_cli.cli.passphrase import PASSPHRASE_VARIABLE, key_passphrase, trust_passphrase
+from dicomtls_cli.cli.terminal import Terminal, show
 from dicomtls_cli.cli.values import FILE, STORE, STORE_OR_NONE, not_empty
 from dicomtls_cli.errors import UsageError
-from dicomtls_cli.material import Prompt
 from dicomtls_cli.services.peer import TlsOptions
 from dicomtls_cli.tls.policy import Identity, PeerCheck, Role
 from dicomtls_cli.tls.profiles import PROFILES, SUITES, SUITES_13
 
 logger = logging.getLogger("dicomtls.tls")
-
-PASSPHRASE_VARIABLE = "DICOMTLS_KEY_PASSPHRASE"  # noqa: S105 - the name of a variable
 
 
 def _print_and_exit(lines: Callable[[], Sequence[str]]) -> Any:
@@ -214,8 +211,8 @@ def _tls_from(given: dict[str, Any], terminal: Terminal) -> TlsOptions:
     return TlsOptions(
         cert=cert,
         key=key,
-        passphrase=_passphrase(given, key or cert),
-        trust_passphrase=_trust_passphrase(given, trust),
+        passphrase=key_passphrase(given, key or cert),
+        trust_passphrase=trust_passphrase(given, trust),
         trust=tuple(Path(not_empty(entry)) for entry in trust if entry != "system"),
         authorities=given["trust_ca"],
         system_trust="system" in given["trust"],
@@ -252,56 +249,3 @@ def _own_files(given: dict[str, Any]) -> tuple[Path | None, Path | None]:
         )
     key, cert = named[used[0]] if used else (None, None)
     return key, cert or None  # `--key-store ""` names no file
-
-
-def _passphrase(given: dict[str, Any], key: Path | None) -> Callable[[], bytes] | None:
-    """Return where the passphrase of an encrypted key comes from, if from anywhere."""
-    said = {given[name] for name in ("passphrase", "key_store_pass") if given[name] is not None}
-    if len(said) > 1:
-        raise UsageError(
-            "two passwords are given, and the key in a PKCS#12 file has that of the file",
-            "give one of them",
-            slug="usage.contradiction",
-        )
-    if said:
-        return str(said.pop()).encode
-    if given["key_passphrase_file"] is not None:
-        return _from_file(given["key_passphrase_file"])
-    if PASSPHRASE_VARIABLE in os.environ and not given["ask"]:
-        return os.environ[PASSPHRASE_VARIABLE].encode
-    return _prompt(f"Passphrase of {key}") if is_interactive() else None
-
-
-def _trust_passphrase(given: dict[str, Any], trust: Sequence[str]) -> Callable[[], bytes] | None:
-    """Return where the password of trusted certificates in PKCS#12 comes from, if from anywhere."""
-    said, file = given["trust_store_pass"], given["trust_passphrase_file"]
-    if not trust and (said is not None or file is not None):
-        raise UsageError(
-            f"`{'--trust-store-pass' if file is None else '--trust-passphrase-file'}` without trusted certificates",
-            "name their file: `--trust-store FILE`",
-            slug="usage.no-store",
-        )
-    if said is not None and file is not None:
-        raise UsageError(
-            "`--trust-store-pass` and `--trust-passphrase-file` both name a password",
-            "give one of them",
-            slug="usage.contradiction",
-        )
-    if said is not None:
-        return str(said).encode
-    if file is not None:
-        return _from_file(file)
-    return _prompt("Password of the trusted certificates") if is_interactive() else None
-
-
-def _from_file(path: Path) -> Callable[[], bytes]:
-    def read() -> bytes:
-        from dicomtls_cli.pki.load import read_passphrase
-
-        return read_passphrase(path)
-
-    return read
-
-
-def _prompt(text: str) -> Prompt:
-    return Prompt(lambda: str(click.prompt(text, hide_input=True, err=True)).encode())

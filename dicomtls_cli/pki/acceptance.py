@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import ssl
 import warnings
 from contextlib import suppress
@@ -12,6 +11,7 @@ from typing import NamedTuple
 from dicomtls_cli.errors import DicomTlsError, InputError
 from dicomtls_cli.pki.contents import Contents, Kind, read_contents
 from dicomtls_cli.pki.explain import explain_key_pair
+from dicomtls_cli.pki.files import word
 from dicomtls_cli.pki.pair import open_key
 
 LOADS_BUT_TRUSTS_NONE = "trust-none"
@@ -61,7 +61,9 @@ def _explained(cert: Path, key: Path, error: Exception) -> Fault:
     explained = explain_key_pair(cert, key, error, passphrase=None)
     if explained.slug != "key.mismatch":
         return Fault("refused", explained.message, explained.hint)
-    compare = f"`openssl x509 -noout -pubkey -in {_word(cert)}` and `openssl pkey -pubout -in {_word(key)}` show both"
+    compare = (
+        f"`openssl x509 -noout -pubkey -in {word(cert)}` and `openssl pkey -pubout -in {word(key)}` show both"
+    )
     return Fault("mismatch", explained.message, f"{explained.hint}; {compare}")
 
 
@@ -73,8 +75,8 @@ def trust_fault(bundle: Path) -> Fault | None:
         is_refused = False
     except (ssl.SSLError, OSError, ValueError):
         is_refused = True
-    name = _word(bundle)
-    rewrite = f"`dicomtls bundle {name} -o {_word(bundle.with_suffix('.pem.crt'))}`, and name that file"
+    name = word(bundle)
+    rewrite = f"`dicomtls bundle {name} -o {word(bundle.with_suffix('.pem.crt'))}`, and name that file"
     try:
         contents = read_contents(bundle, "trusted certificates")
     except InputError as damaged:
@@ -131,8 +133,8 @@ def _no_passphrase() -> bytes:
 
 
 def _key_fault(contents: Contents) -> Fault | None:
-    path, name = contents.path, _word(contents.path)
-    new = _word(path.with_name(f"{path.stem}.pem.key"))
+    path, name = contents.path, word(contents.path)
+    new = word(path.with_name(f"{path.stem}.pem.key"))
     first = next(iter(contents.keys), None)
     if first is None:
         if contents.main_kind is Kind.PKCS12:
@@ -175,8 +177,8 @@ def _key_fault(contents: Contents) -> Fault | None:
 
 
 def _certificate_fault(contents: Contents) -> Fault | None:
-    path, name = contents.path, _word(contents.path)
-    new = _word(path.with_name(f"{path.stem}.pem.crt"))
+    path, name = contents.path, word(contents.path)
+    new = word(path.with_name(f"{path.stem}.pem.crt"))
     if not contents.certificates:
         if contents.main_kind is Kind.PKCS12:
             return Fault(
@@ -206,8 +208,3 @@ def _has_odd_label(contents: Contents) -> bool:
 
 def _is_der(contents: Contents) -> bool:
     return any(item.der and not item.pem for item in contents.items)
-
-
-def _word(path: Path) -> str:
-    text = str(path)
-    return shlex.quote(f"./{text}" if text[:1] in ("-", "+", "~") else text)

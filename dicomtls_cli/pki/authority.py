@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import re
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from dicomtls_cli.errors import InputError, OutputError, UsageError, printable
+from dicomtls_cli.errors import InputError, UsageError, printable
 from dicomtls_cli.pki.contents import Kind
 from dicomtls_cli.pki.files import NewFile, read_capped
 from dicomtls_cli.pki.generate import Issuer, certify, key_pem, new_key, prepare
@@ -205,6 +202,8 @@ def revoke(authority: Authority, certificates: Sequence[Path]) -> tuple[list[New
         for der in file.certificates:
             certificate = x509.load_der_x509_certificate(der)
             try:
+                if der == authority.der:  # signed by itself, and on no list of its own
+                    raise ValueError
                 certificate.verify_directly_issued_by(authority.issuer.certificate)
             except Exception:  # every way in which a signature can be odd means no
                 raise InputError(
@@ -249,43 +248,3 @@ def within(authority: Authority, not_after: datetime) -> datetime:
             f"the CA `{authority.name}` ends within a day", "make a new one", slug="authority.ending"
         )
     return min(not_after, authority.ends)
-
-
-@contextlib.contextmanager
-def locked(folder: Path, seconds: float = 30.0) -> Iterator[None]:
-    """Keep other calls away from the CAs of `folder`: each reads the index, and writes it anew.
-
-    Raises OutputError if another keeps the folder for longer than `seconds`.
-    """
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        yield  # whoever writes there says what is wrong
-        return
-    try:
-        deadline = time.monotonic() + seconds
-        with contextlib.suppress(OSError):  # a file system without locks
-            while not _try_lock(fcntl, descriptor):
-                if time.monotonic() > deadline:
-                    raise OutputError(
-                        f"another call has been working on the CAs in `{folder}` for {seconds:g} s",
-                        "wait for it, or end it: `ps` shows it",
-                        slug="authority.busy",
-                    )
-                time.sleep(0.02)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _try_lock(fcntl: Any, descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

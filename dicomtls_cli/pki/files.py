@@ -75,9 +75,17 @@ def open_regular(path: Path, what: str) -> Iterator[BinaryIO]:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InputError(
             f"{shown} cannot be read: {reason}",
-            f"check it with `ls -l {_quoted(path)}`",
+            f"check it with `ls -l {word(path)}`",
             slug="file.unreadable",
         ) from None
+
+
+def word(path: Path) -> str:
+    """Return `path` as one word of a command line, never to be taken for an option."""
+    import shlex  # only what goes wrong needs it
+
+    text = str(path)
+    return shlex.quote(f"./{text}" if text[:1] in ("-", "+", "~") else text)
 
 
 def _here() -> str:
@@ -221,12 +229,14 @@ def _told(path: Path) -> Iterator[None]:
     except (OSError, ValueError) as error:
         number = error.errno if isinstance(error, OSError) else None
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        if number in _NO_DIRECTORY:
+        if number in _NO_DIRECTORY and not path.parent.is_dir():
             raise OutputError(
                 f"cannot write `{path}`: the directory `{path.parent}` does not exist",
-                f"make it with `mkdir -p {_quoted(path.parent)}`",
+                f"make it with `mkdir -p {word(path.parent)}`",
                 slug="output.no-directory",
             ) from None
+        if number in _NO_DIRECTORY:  # /proc and its kin: a file cannot be made there
+            number, reason = errno.EPERM, os.strerror(errno.EPERM)
         if number in _NOT_WRITABLE:
             raise OutputError(
                 f"cannot write `{path}`: {reason}",
@@ -242,9 +252,3 @@ def _told(path: Path) -> Iterator[None]:
         raise OutputError(
             f"cannot write `{path}`: {reason}", "nothing was left behind", slug="output.failed"
         ) from None
-
-
-def _quoted(path: Path) -> str:
-    import shlex
-
-    return shlex.quote(str(path))

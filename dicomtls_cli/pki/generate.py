@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dicomtls_cli.errors import UsageError
 from dicomtls_cli.pki.contents import MAX_PASSPHRASE
-from dicomtls_cli.pki.hosts import is_address, subject_names
+from dicomtls_cli.pki.extensions import authority_key, ca_extensions, identifier_of_its_own, node_extensions
+from dicomtls_cli.pki.hosts import subject_names
 from dicomtls_cli.pki.subject import SubjectPart, common_name, parse_subject, show_subject
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ BACKDATED = timedelta(minutes=5)
 
 MAX_DAYS = 36500
 _A_DAY = timedelta(days=1)
+_EARLIEST = datetime(1950, 1, 1, tzinfo=UTC)  # that a certificate can say, RFC 5280 4.1.2.5.1
 
 
 class KeyType(StrEnum):
@@ -138,7 +139,8 @@ def faulty(profile: Profile, fault: Fault, now: datetime | None = None) -> Profi
     lasting = profile.not_after - profile.not_before
     marked = replace(profile, fault=fault, subject=(*parse_subject(f"/OU=faulty: {fault}"), *profile.subject))
     if fault is Fault.EXPIRED:
-        return replace(marked, not_before=start - lasting - _A_DAY, not_after=start - _A_DAY)
+        begins = max(start - lasting - _A_DAY, _EARLIEST)
+        return replace(marked, not_before=begins, not_after=start - _A_DAY)
     if fault is Fault.NOT_YET_VALID:
         return replace(marked, not_before=start + _A_DAY, not_after=start + lasting + _A_DAY)
     if fault is Fault.WRONG_HOST:
@@ -237,7 +239,7 @@ def certify(profile: Profile, public: PublicKey, issuer: Issuer | None, own: Pri
     name, serial = subject_name(profile), x509.random_serial_number()
     identifier = x509.SubjectKeyIdentifier.from_public_key(public)
     if issuer is None and profile.exact is not None:
-        identifier = _identifier_of_its_own(public, serial)
+        identifier = identifier_of_its_own(public, serial)
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -247,9 +249,9 @@ def certify(profile: Profile, public: PublicKey, issuer: Issuer | None, own: Pri
         .not_valid_before(profile.not_before)
         .not_valid_after(profile.not_after)
     )
-    extensions = _ca_extensions() if profile.is_ca else _extensions(profile, public)
+    extensions = ca_extensions() if profile.is_ca else _node_extensions(profile, public)
     # Without the two key identifiers OpenSSL-based peers ignore a second certificate of the same subject.
-    identifiers = ((identifier, False), (_authority_key(issuer, identifier), False))
+    identifiers = ((identifier, False), (authority_key(issuer, identifier), False))
     for extension, critical in (*extensions, *identifiers):
         builder = builder.add_extension(extension, critical)
     hashed = None if isinstance(signer, ed25519.Ed25519PrivateKey) else hashes.SHA256()
@@ -259,72 +261,6 @@ def certify(profile: Profile, public: PublicKey, issuer: Issuer | None, own: Pri
     return der
 
 
-def _identifier_of_its_own(public: PublicKey, serial: int) -> x509.SubjectKeyIdentifier:
-    """Return a key identifier for a renewed self-signed certificate.
-
-    With the same one as its predecessor's, OpenSSL takes either of the two for the issuer of the other, and
-    refuses one of them where a bundle holds both.
-    """
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    key = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return x509.SubjectKeyIdentifier(hashlib.sha256(key + serial.to_bytes(20)).digest()[:20])
-
-
-def _authority_key(issuer: Issuer | None, own: x509.SubjectKeyIdentifier) -> x509.AuthorityKeyIdentifier:
-    from cryptography import x509
-
-    if issuer is None:
-        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
-    try:
-        identifier = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-    except x509.ExtensionNotFound:
-        return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier.value)
-
-
-def _key_usage(**bits: bool) -> x509.KeyUsage:
-    from cryptography import x509
-
-    names = (
-        "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
-        "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
-    )  # fmt: skip
-    return x509.KeyUsage(**{name: bits.get(name, False) for name in names})
-
-
-def _ca_extensions() -> list[tuple[x509.ExtensionType, bool]]:
-    """Return those of a CA that signs certificates of nodes, and no further CAs."""
-    from cryptography import x509
-
-    return [
-        (x509.BasicConstraints(ca=True, path_length=0), True),
-        (_key_usage(key_cert_sign=True, crl_sign=True), True),
-    ]
-
-
-def _extensions(profile: Profile, public: PublicKey) -> list[tuple[x509.ExtensionType, bool]]:
-    """Return the extensions of a node's certificate, each with whether it is critical."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives.asymmetric import rsa
-    from cryptography.x509.oid import ExtendedKeyUsageOID
-
-    roles = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-    if profile.fault is Fault.WRONG_EKU:
-        roles = [ExtendedKeyUsageOID.EMAIL_PROTECTION]
-    # RSA key transport is gone from our suites; peers with older ones look for keyEncipherment.
-    usage = _key_usage(digital_signature=True, key_encipherment=isinstance(public, rsa.RSAPublicKey))
-    return [
-        (x509.BasicConstraints(ca=profile.fault is Fault.CA_TRUE, path_length=None), True),
-        (usage, True),
-        (x509.ExtendedKeyUsage(roles), False),
-        (x509.SubjectAlternativeName([general_name(name) for name in profile.names]), False),
-    ]
-
-
-def general_name(name: str) -> x509.GeneralName:
-    """Return `name`, one of a profile's, as a subjectAltName holds it."""
-    from cryptography import x509
-
-    return x509.IPAddress(ipaddress.ip_address(name)) if is_address(name) else x509.DNSName(name)
+def _node_extensions(profile: Profile, public: PublicKey) -> list[tuple[x509.ExtensionType, bool]]:
+    is_for_tls, is_ca = profile.fault is not Fault.WRONG_EKU, profile.fault is Fault.CA_TRUE
+    return node_extensions(profile.names, public, is_for_tls=is_for_tls, is_ca=is_ca)

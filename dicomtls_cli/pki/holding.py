@@ -18,6 +18,7 @@ from dicomtls_cli.pki.description import (
     describe_crl,
     describe_request,
 )
+from dicomtls_cli.pki.files import word
 from dicomtls_cli.pki.keystore import Password, opened
 from dicomtls_cli.pki.load import SUFFIXES, certificate_paths
 from dicomtls_cli.pki.pair import open_key
@@ -88,7 +89,7 @@ def read_holding(path: Path, password: Password = None) -> Holding:
     if not (found.certificates or found.keys or found.requests or found.crls):
         raise InputError(
             f"`{path}` is {form} without a certificate or key in it",
-            f"see what it is: `file {path}`",
+            f"see what it is: `file {word(path)}`",
             slug="inspect.nothing",
         )
     return found._replace(form=form)

@@ -13,6 +13,7 @@ from dicomtls_cli.errors import InputError
 from dicomtls_cli.material import Prompt
 from dicomtls_cli.pki.contents import MAX_PASSPHRASE, Contents, Item, Kind, Store, read_contents
 from dicomtls_cli.pki.der import greatest_iterations
+from dicomtls_cli.pki.files import word
 from dicomtls_cli.pki.issuer import issued_by
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def _load(data: bytes, path: Path, password: bytes | None) -> PKCS12KeyAndCertif
             return None
         raise InputError(
             f"`{path}` looks like PKCS#12 and is damaged",
-            f"see what `openssl pkcs12 -info -noout -in {path}` says, and get the file again",
+            f"see what `openssl pkcs12 -info -noout -in {word(path)}` says, and get the file again",
             slug="store.damaged",
         ) from None
 
@@ -155,7 +156,7 @@ def _locked(data: bytes, path: Path, password: Password) -> InputError:
         )
     return InputError(
         f"the password does not open `{path}`, or the file is damaged",
-        f"try it with `openssl pkcs12 -info -noout -in {path}`; a password file has it on its first line",
+        f"try it with `openssl pkcs12 -info -noout -in {word(path)}`; a password file has it on its first line",
         slug="store.wrong-password",
     )
 
@@ -163,7 +164,7 @@ def _locked(data: bytes, path: Path, password: Password) -> InputError:
 def _unsupported(path: Path, how: str) -> InputError:
     return InputError(
         f"`{path}` is encrypted in a way that cannot be read here: {how}",
-        f"write it anew: `openssl pkcs12 -legacy -in {path} -out PAIR.pem`, then "
+        f"write it anew: `openssl pkcs12 -legacy -in {word(path)} -out PAIR.pem`, then "
         "`openssl pkcs12 -export -in PAIR.pem -out NEW.p12`",
         slug="store.unsupported",
     )
@@ -196,7 +197,7 @@ def _pkcs7_items(item: Item, path: Path) -> list[Item]:
     except (ValueError, TypeError, UnsupportedAlgorithm, binascii.Error):
         raise InputError(
             f"`{path}` is PKCS#7 without certificates that can be read",
-            f"see what is in it: `openssl pkcs7 -print_certs -in {path}`",
+            f"see what is in it: `openssl pkcs7 -print_certs -in {word(path)}`",
             slug="store.pkcs7",
         ) from None
     return [Item(Kind.CERTIFICATE, der=one.public_bytes(Encoding.DER)) for one in found]
@@ -217,7 +218,10 @@ def key_store(name: str, key: PrivateKey, chain: Sequence[bytes], password: byte
 
 
 def trust_store(certificates: Sequence[bytes], password: bytes) -> bytes:
-    """Return a PKCS#12 trust store with `certificates` (DER) that Java reads; an empty `password` is no encryption."""
+    """Return a PKCS#12 trust store with `certificates` (DER) that Java reads; an empty `password` is no encryption.
+
+    No two are equal: the salt of the MAC (RFC 7292 4), which `cryptography` draws, is random.
+    """
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.serialization import pkcs12

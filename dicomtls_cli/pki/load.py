@@ -11,12 +11,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from dicomtls_cli.errors import InputError, OutputError, UsageError, printable
+from dicomtls_cli.errors import InputError, UsageError, printable
 from dicomtls_cli.material import KeyPair, RevocationCheck, Trust
 from dicomtls_cli.pki.contents import MAX_PASSPHRASE, Contents, Item, Kind
-from dicomtls_cli.pki.files import NewFile, read_capped, write_files
+from dicomtls_cli.pki.files import read_capped, word
 from dicomtls_cli.pki.keystore import Password, read_opened
 from dicomtls_cli.pki.pair import encrypted_without_passphrase, open_key, read_pair
+from dicomtls_cli.pki.temporary import temporary_files
 
 _log = logging.getLogger("dicomtls.pki")
 
@@ -151,7 +152,7 @@ def certificate_paths(entry: Path, suffixes: Collection[str] = SUFFIXES) -> list
     except OSError as error:
         raise InputError(
             f"the directory `{entry}` cannot be read: {error.strerror}",
-            f"check it with `ls -ld {entry}`",
+            f"check it with `ls -ld {word(entry)}`",
             slug="file.unreadable",
         ) from None
     found = [path for path in inside if not path.name.startswith(".") and not path.is_dir()]
@@ -213,7 +214,7 @@ def key_pair(
     with ExitStack() as stack:
         cert_file, key_file = str(cert), str(pair.key_path)
         if not (pair.certificates.openssl_ready and pair.key_contents.openssl_ready):
-            keep = stack.enter_context(_temporary_files())
+            keep = stack.enter_context(temporary_files())
             if not pair.certificates.openssl_ready:
                 cert_file = keep("chain.pem", _chain(pair.certificates))
             if not pair.key_contents.openssl_ready:
@@ -244,62 +245,6 @@ class _Answer:
                 )
             self._known = known
         return self._known
-
-
-@contextmanager
-def _temporary_files() -> Iterator[Callable[[str, bytes], str]]:
-    """Yield a function that keeps bytes where OpenSSL can read them by the name it returns.
-
-    In memory where Linux lets us: nothing is left behind even when the process is killed. Elsewhere in a
-    directory of mode 0700; the passphrase of a key left in one died with the process.
-    """
-    with ExitStack() as stack:
-        directory: list[Path] = []
-
-        def keep(name: str, data: bytes) -> str:
-            in_memory = _in_memory(name, data, stack)
-            if in_memory is not None:
-                return in_memory
-            if not directory:
-                directory.append(stack.enter_context(_temporary_directory()))
-            write_files([NewFile(directory[0] / name, data, private=True)])
-            return str(directory[0] / name)
-
-        yield keep
-
-
-def _in_memory(name: str, data: bytes, stack: ExitStack) -> str | None:
-    """Return the path of `data` as a file that has no name on any disk; None where there is no such thing."""
-    if not hasattr(os, "memfd_create"):
-        return None
-    try:
-        descriptor = os.memfd_create(f"dicomtls-{name}", os.MFD_CLOEXEC)
-    except OSError:
-        return None
-    file = stack.enter_context(os.fdopen(descriptor, "wb", buffering=0))
-    path = f"/proc/self/fd/{descriptor}"
-    try:
-        os.fchmod(descriptor, 0o600)
-        file.write(data)
-    except OSError:
-        return None
-    return path if os.access(path, os.R_OK) else None
-
-
-@contextmanager
-def _temporary_directory() -> Iterator[Path]:
-    try:
-        from tempfile import TemporaryDirectory
-
-        directory = TemporaryDirectory(prefix="dicomtls-", ignore_cleanup_errors=True)  # 0700
-    except OSError as error:
-        raise OutputError(
-            f"there is no directory for temporary files: {error.strerror}",
-            "set TMPDIR to a directory you may write to, or convert certificate and key to PEM",
-            slug="output.no-temporary",
-        ) from None
-    with directory as name:
-        yield Path(name)
 
 
 def _chain(contents: Contents) -> bytes:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dicomtls_cli.errors import InputError
 from dicomtls_cli.pki.contents import KEYS, Contents, Item, Kind
+from dicomtls_cli.pki.files import word
 from dicomtls_cli.pki.keystore import Password, check_iterations, read_opened
 
 if TYPE_CHECKING:
@@ -74,9 +75,10 @@ def read_pair(cert: Path, key: Path | None, password: Password = None) -> Pair:
         return Pair(certificates, certificates, _usable_key(certificates))
     keys = read_opened(key, "private key", password)
     if not certificates.certificates and certificates.keys and keys.certificates and not keys.keys:
+        right, its_key = word(key), word(cert)
         raise InputError(
             f"certificate and key are swapped: `{key}` is a certificate, `{cert}` is a private key",
-            f"write `--cert {key} --key {cert}`, or as DCMTK has it, key first, `+tls {cert} {key}`",
+            f"write `--cert {right} --key {its_key}`, or as DCMTK has it, key first, `+tls {its_key} {right}`",
             slug="key.swapped",
         )
     if not certificates.certificates:
@@ -120,7 +122,7 @@ def wrong_passphrase(path: Path) -> InputError:
     """Return the error for an encrypted key that the passphrase does not open."""
     return InputError(
         f"the passphrase does not open the private key `{path}`",
-        f"try it with `openssl pkey -noout -in {path}`; the passphrase is the first line of its file",
+        f"try it with `openssl pkey -noout -in {word(path)}`; the passphrase is the first line of its file",
         slug="key.wrong-passphrase",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from contextlib import suppress
 from dataclasses import replace
@@ -10,25 +11,31 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dicomtls_cli.errors import InputError, UsageError, printable
 from dicomtls_cli.pki.contents import Kind, read_contents
-from dicomtls_cli.pki.generate import Profile, general_name, key_pem, new_key, prepare, subject_name
+from dicomtls_cli.pki.extensions import general_name
+from dicomtls_cli.pki.generate import Profile, key_pem, new_key, prepare, subject_name
 from dicomtls_cli.pki.hosts import parse_host
 from dicomtls_cli.pki.keystore import Password, read_opened
-from dicomtls_cli.pki.pair import open_key, read_pair
+from dicomtls_cli.pki.pair import Pair, open_key, read_pair
 from dicomtls_cli.pki.subject import SubjectPart
 
 if TYPE_CHECKING:
     from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
     from dicomtls_cli.pki.generate import PrivateKey, PublicKey
 
 
 class Followed(NamedTuple):
-    """What a new certificate takes over: its profile and public key, and the private key where it is ours."""
+    """What a new certificate takes over: its profile and public key, and the private key where it is ours.
+
+    `self_signed` and `sha256` are those of the certificate that is renewed.
+    """
 
     profile: Profile
     public: PublicKey
     key: PrivateKey | None = None
     self_signed: bool = False
+    sha256: str = ""
 
 
 def make_request(profile: Profile, passphrase: bytes | None = None) -> tuple[bytes, bytes]:
@@ -98,29 +105,19 @@ def read_for_renewal(
     """Read the certificate `cert`, to be issued again as `name` with the same key, subject and names.
 
     The private key is in `key`, else in `cert` itself, else in the file of that name ending in `.key`; only
-    a certificate that is signed `by_ca` can do without. `password` is for an encrypted one. Raises
-    `InputError`.
+    a certificate that is signed `by_ca` can do without, and then only `key` is looked at. `password` is for an
+    encrypted one. Raises `InputError`.
     """
     from cryptography import x509
 
     certificates = read_opened(cert, "certificate", password).certificates
     beside = cert.with_suffix(".key")
-    if key is None and beside.exists() and beside != cert:
+    if key is None and not by_ca and beside.exists() and beside != cert:
         key = beside
     private = None
     if key is not None or not by_ca:
         pair = read_pair(cert, key, password)
-        secret = None
-        if pair.key.kind is Kind.ENCRYPTED_KEY:
-            if password is None:
-                raise InputError(
-                    f"the private key `{pair.key_path}` is encrypted and no passphrase was given",
-                    "name the file of its passphrase: `--passphrase-file FILE`",
-                    slug="key.encrypted",
-                )
-            secret = password()
-        private = open_key(pair.key, pair.key_path, secret)
-        key = pair.key_path
+        private, key = _opened_key(pair, password), pair.key_path
     try:
         old = x509.load_der_x509_certificate(certificates[0])
         names = _names(old.extensions) or _name_from(old.subject)
@@ -139,7 +136,21 @@ def read_for_renewal(
         )
     _check_key(public, cert)
     profile = _profile(name, old.subject, names or ("localhost",), days)
-    return Followed(profile, public, private, old.issuer == old.subject)  # type: ignore[arg-type]
+    digest = hashlib.sha256(certificates[0]).hexdigest()
+    return Followed(profile, public, private, old.issuer == old.subject, digest)  # type: ignore[arg-type]
+
+
+def _opened_key(pair: Pair, password: Password) -> PrivateKeyTypes:
+    secret = None
+    if pair.key.kind is Kind.ENCRYPTED_KEY:
+        if password is None:
+            raise InputError(
+                f"the private key `{pair.key_path}` is encrypted and no passphrase was given",
+                "name the file of its passphrase: `--passphrase-file FILE`",
+                slug="key.encrypted",
+            )
+        secret = password()
+    return open_key(pair.key, pair.key_path, secret)
 
 
 def _profile(name: str, subject: x509.Name, names: tuple[str, ...], days: int) -> Profile:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dicomtls_cli.errors import InputError, printable
 from dicomtls_cli.material import Refusal
 from dicomtls_cli.pki.contents import Item, Kind, read_contents
+from dicomtls_cli.pki.files import word
 from dicomtls_cli.pki.load import CertificateFile
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _read(item: Item, path: Path) -> RevocationList:
     except Exception:  # a stranger's list can be odd in any way
         raise InputError(
             f"the revocation list `{path}` is damaged",
-            f"see what `openssl crl -noout -text -in {path}` says, and get it again from the CA",
+            f"see what `openssl crl -noout -text -in {word(path)}` says, and get it again from the CA",
             slug="crl.damaged",
         ) from None
     if unfit or ends is None:

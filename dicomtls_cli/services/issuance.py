@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from dicomtls_cli.errors import UsageError
+from dicomtls_cli.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from dicomtls_cli.pki.authority import Authority
@@ -174,7 +174,20 @@ def _renewal(wanted: Wanted, name: str, authority: Authority | None) -> Followed
             "name the CA with `--ca`, or ask it with a new request: `dicomtls gencert NAME --csr`",
             slug="usage.no-ca",
         )
+    if authority is not None:
+        _refuse_revoked(wanted.renew, found.sha256, authority)
     return found
+
+
+def _refuse_revoked(cert: Path, sha256: str, authority: Authority) -> None:
+    """Raise InputError for a certificate whose key would live on although the CA took it back."""
+    for entry in authority.entries:
+        if entry.sha256 == sha256 and entry.revoked is not None:
+            raise InputError(
+                f"`{cert}` was revoked on {entry.revoked:%Y-%m-%d}, and a renewed one would have the same key",
+                f"make a new pair: `dicomtls gencert --ca {shlex.quote(authority.name)} NAME`",
+                slug="authority.revoked",
+            )
 
 
 def make(one: Made, wanted: Wanted, authority: Authority | None, passphrase: bytes | None) -> Made:

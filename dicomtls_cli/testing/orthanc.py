@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -13,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dicomtls_cli.services.orthanc.trial import program
 from dicomtls_cli.services.peer import TlsOptions
 
 REQUIRED = "DICOMTLS_REQUIRE_PEERS"
@@ -22,12 +22,11 @@ AET = "ORTHANC"
 _PATIENCE = 60.0  # seconds
 _POLL = 0.01  # seconds between two looks at whether it has started; that takes 0.1
 _ATTEMPTS = 5  # a port that was free a moment ago may be somebody else's by now
-_SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin")  # Debian's place for it is not on everybody's PATH
 
 
 def absence() -> str:
     """Return why there can be no Orthanc here, "" where it is installed."""
-    if _program():
+    if _installed():
         return ""
     if named := os.environ.get(PROGRAM):
         return f"Orthanc is not there: {PROGRAM} names `{named}`"
@@ -94,13 +93,13 @@ def orthanc(folder: Path, tls: TlsOptions, options: Mapping[str, object]) -> Ite
 
     Raises RuntimeError, with what it logged, where it does not start.
     """
-    program = _program()
-    assert program is not None, absence()
+    installed = _installed()
+    assert installed is not None, absence()
     for attempt in range(_ATTEMPTS):
         running = Orthanc(*_free_ports(), folder / "log")
         configuration = folder / "configuration.json"
         configuration.write_text(json.dumps({**_configuration(folder, running, tls), **options}))
-        with _process([program, "--verbose", str(configuration)], folder / "log") as process:
+        with _process([str(installed), "--verbose", str(configuration)], folder / "log") as process:
             if _has_started(running, process):
                 yield running
                 return
@@ -108,9 +107,8 @@ def orthanc(folder: Path, tls: TlsOptions, options: Mapping[str, object]) -> Ite
             raise RuntimeError(f"Orthanc does not start:\n{running.log[-4000:]}")
 
 
-def _program() -> str | None:
-    named = os.environ.get(PROGRAM) or "Orthanc"
-    return shutil.which(named, path=os.pathsep.join((os.environ.get("PATH", ""), *_SYSTEM_FOLDERS)))
+def _installed() -> Path | None:
+    return program(os.environ.get(PROGRAM) or "Orthanc")
 
 
 def _configuration(folder: Path, running: Orthanc, tls: TlsOptions) -> dict[str, object]:

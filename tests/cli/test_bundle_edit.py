@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7, pkcs12
 
+from dicomtls_cli.pki.locking import locked
 from tests.conftest import Pki
 from tests.support import cli, peers
 from tests.support.pki import Identity, make_identity
@@ -100,6 +102,30 @@ def test_append_and_remove(ids: list[Identity], here: Path) -> None:
     refused("output.is-input", 4, "t.crt", "--append", "-o", "t.crt")
 
 
+def test_edits_at_once_lose_nothing(ids: list[Identity], here: Path) -> None:
+    bundle("a.crt", "-o", "t.crt")
+    line = [sys.executable, "-m", "dicomtls_cli", "bundle", "--append", "-o", "t.crt"]
+    with locked(here):
+        calls = [
+            subprocess.Popen([*line, f"{name}.crt"], env=cli.environment(), stdout=subprocess.PIPE)
+            for name in "bc"
+        ]
+        with pytest.raises(subprocess.TimeoutExpired):
+            calls[0].wait(0.5)  # twice as long as it takes where nobody keeps the folder
+    for call in calls:
+        call.communicate(timeout=cli.LIMIT)
+    assert [call.returncode for call in calls] == [0, 0]
+    assert sorted(digests("t.crt")) == sorted(prints(*ids))
+
+
+def test_an_edit_through_a_link_is_an_edit_of_what_it_names(ids: list[Identity], here: Path) -> None:
+    bundle("a.crt", "b.crt", "-o", "t.crt")
+    Path("link.crt").symlink_to("t.crt")
+    bundle("--remove", "a.crt", "-o", "link.crt")
+    assert Path("link.crt").is_symlink()
+    assert digests("t.crt") == prints(ids[1])
+
+
 def test_revocation_lists_are_kept_apart(ids: list[Identity], here: Path) -> None:
     listed = make_crl(Path("a.crl"), ids[0])
     refused("trust.is-crl", 3, "a.crt", "a.crl", "-o", "t.crt")
@@ -123,14 +149,13 @@ def test_a_trust_store_stays_one_when_edited(ids: list[Identity], here: Path) ->
 
 
 @pytest.mark.interop
-@pytest.mark.parametrize("password", ["", "changeit"])
-def test_java_sees_all_anchors_and_no_key(password: str, ids: list[Identity], here: Path) -> None:
-    javac, java = shutil.which("javac"), shutil.which("java")
-    if not (javac and java):
+def test_java_sees_all_anchors_and_no_key(ids: list[Identity], here: Path) -> None:
+    java = shutil.which("java")
+    if not (java and shutil.which("javac")):
         pytest.skip("there is no Java compiler")
-    Path("pw").write_text(password + "\n")
-    secret = ("--passphrase-file", "pw") if password else ()
-    bundle("a.crt", "b.crt", "c.crt", "-o", "t.p12", "--format", "p12", *secret)
+    Path("pw").write_text("changeit\n")
+    bundle("a.crt", "b.crt", "c.crt", "-o", "open.p12", "--format", "p12")
+    bundle("a.crt", "b.crt", "c.crt", "-o", "locked.p12", "--format", "p12", "--passphrase-file", "pw")
     Path("Look.java").write_text(
         """
         import java.io.FileInputStream;
@@ -138,18 +163,22 @@ def test_java_sees_all_anchors_and_no_key(password: str, ids: list[Identity], he
         import java.security.cert.PKIXParameters;
         class Look {
             public static void main(String[] words) throws Exception {
-                KeyStore store = KeyStore.getInstance("PKCS12");
-                store.load(new FileInputStream("t.p12"), words[0].toCharArray());
-                int keys = 0;
-                for (String alias : java.util.Collections.list(store.aliases()))
-                    keys += store.isKeyEntry(alias) ? 1 : 0;
-                System.out.println(new PKIXParameters(store).getTrustAnchors().size() + " anchors, " + keys + " keys");
+                for (int at = 0; at < words.length; at += 2) {
+                    KeyStore store = KeyStore.getInstance("PKCS12");
+                    store.load(new FileInputStream(words[at]), words[at + 1].toCharArray());
+                    int keys = 0;
+                    for (String alias : java.util.Collections.list(store.aliases()))
+                        keys += store.isKeyEntry(alias) ? 1 : 0;
+                    int anchors = new PKIXParameters(store).getTrustAnchors().size();
+                    System.out.println(anchors + " anchors, " + keys + " keys");
+                }
             }
         }
         """
     )
-    said = subprocess.run([java, "Look.java", password], capture_output=True, text=True, check=False)
-    assert said.stdout == "3 anchors, 0 keys\n", said.stderr
+    stores = ["open.p12", "", "locked.p12", "changeit"]
+    said = subprocess.run([java, "Look.java", *stores], capture_output=True, text=True, check=False)
+    assert said.stdout == "3 anchors, 0 keys\n" * 2, said.stderr
 
 
 def test_check(ids: list[Identity], here: Path) -> None:
@@ -195,6 +224,15 @@ def test_live_peers_of_others_that_require_a_certificate(pki: Pki, here: Path) -
 
 def test_a_peer_that_is_not_there(ids: list[Identity], here: Path) -> None:
     refused("peer.connection-refused", 10, "--from", "127.0.0.1:1", "--yes", "-o", "t.crt")
+
+
+def test_a_peer_without_tls(here: Path, tmp_path: Path) -> None:
+    """What helps another command (`--no-tls`) is none of its options."""
+    with cli.receiver(tmp_path / "scp", "--no-tls") as scp:
+        peer = f"127.0.0.1:{scp.port}"
+        result = cli.run("bundle", "--from", peer, "--yes", "-o", "t.crt", "--json")
+    assert result.json["error"]["code"].startswith("tls.")
+    assert result.json["error"]["hint"].endswith(f"`dicomtls doctor {peer}`")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from dicomtls_cli.errors import OutputError
-from dicomtls_cli.pki.authority import locked
+from dicomtls_cli.pki.locking import locked
 from tests.support import cli
 
 FAST = ("--key-type", "p256")
@@ -214,6 +216,8 @@ def test_revocation(here: Path) -> None:
     assert "certificate revoked" in verified("ward.crt", "a.crt", *checked)
     made("self", *FAST)
     refused("authority.not-issued", 3, "--ca", "ward", "--revoke", "self.crt")
+    refused("authority.not-issued", 3, "--ca", "ward", "--revoke", "ward.crt")
+    refused("authority.revoked", 3, "--ca", "ward", "--renew", "a.crt", "c")
     refused("usage.no-ca", 2, "--ca", "nowhere", "--revoke", "a.crt")
     refused("usage.no-ca", 2, "--crl")
 
@@ -273,6 +277,47 @@ def test_faults(fault: str, here: Path) -> None:
         assert FAULTS[fault] in said
 
 
+def test_an_end_in_the_past_after_a_hundred_years(here: Path) -> None:
+    made("--fault", "expired", "--days", "36500", "old", *FAST)
+    assert read("old.crt").not_valid_before_utc.year == 1950, "no certificate begins earlier"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="there is no limit on the size of files")
+def test_nothing_is_told_of_a_ca_that_was_not_written(here: Path) -> None:
+    line = shlex.join([sys.executable, "-B", "-m", "dicomtls_cli", "gencert", "--ca", "ward", "a", *FAST])
+    full = subprocess.run(
+        ["sh", "-c", f"ulimit -f 0; exec {line}"],
+        env=cli.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (full.returncode, full.stdout) == (4, ""), full.stderr
+    assert not list(here.iterdir())
+
+
+def test_a_renewal_in_its_own_place(here: Path) -> None:
+    made("a", *FAST)
+    said = made("--renew", "a.crt", "a", "--force").stdout
+    assert "the old certificate is gone" in said
+    assert "bundle a.crt a.crt" not in said
+
+
+def test_the_renewal_of_a_key_store_says_what_works(here: Path) -> None:
+    made("a", *FAST, "--p12")
+    said = made("--renew", "a.p12", "b").stdout
+    (line,) = [line.strip() for line in said.splitlines() if "dicomtls bundle" in line]
+    assert cli.run(*shlex.split(line)[1:]).exit_code == 0
+    assert Path("both.crt").read_text().count("BEGIN CERTIFICATE") == 2
+
+
+def test_a_ca_renews_without_the_nodes_passphrase(here: Path) -> None:
+    Path("secret").write_text("x\n")
+    made("--ca", "ward", "a", *FAST, "--passphrase-file", "secret")
+    made("--ca", "ward", "--renew", "a.crt", "b")
+    assert read("b.crt").public_key() == read("a.crt").public_key()
+
+
 def test_two_hundred_at_once_and_a_dry_run(here: Path) -> None:
     names = [f"node{number}" for number in range(200)]
     made("--ca", "ward", *names, *FAST, "-n")
@@ -299,7 +344,7 @@ def test_calls_at_once_lose_nothing_of_the_index(here: Path) -> None:
 def test_a_folder_that_another_call_keeps(here: Path) -> None:
     with locked(here), pytest.raises(OutputError) as caught, locked(here, seconds=0):
         pass
-    assert caught.value.slug == "authority.busy"
+    assert caught.value.slug == "output.busy"
 
 
 @pytest.mark.parametrize(

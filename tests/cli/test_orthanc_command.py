@@ -36,8 +36,9 @@ def test_it_writes_and_says_what_to_do_next(right: list[str], pki: Pki) -> None:
     }  # fmt: skip
     assert (written["DicomAet"], written["DicomPort"]) == ("ARCHIVE", 104)
     # The commands that it tells of: the last one can be run here.
-    again = cli.run("orthanc", "--check", "dicom-tls.json")
-    assert "no fault" in again.stdout
+    again = cli.run("orthanc", "--check", "dicom-tls.json", "--json").json["findings"]
+    faults = {one["code"] for one in again if one["when"] != "note"}
+    assert faults <= {"port-taken"}, "the ports of this machine are for others to take"
 
 
 def test_dcmtks_words(pki: Pki) -> None:
@@ -253,8 +254,22 @@ def test_a_trial_of_what_is_not_right(right: list[str]) -> None:
     assert (result.exit_code, result.json["error"]["code"]) == (3, "orthanc.unusable-file")
 
 
+@pytest.mark.parametrize("port", [0, 65536])
+def test_a_trial_on_a_port_that_is_none(
+    port: int, right: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(tmp_path / "programs", "exit 7")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'programs'}:{os.environ['PATH']}")
+    cli.run("orthanc", *right)
+    written = json.loads(Path("dicom-tls.json").read_text())
+    Path("dicom-tls.json").write_text(json.dumps({**written, "DicomPort": port}))
+    result = cli.run("orthanc", "--run", "--orthanc-version", "1.10.1", "--json")
+    assert (result.exit_code, result.json["error"]["code"]) == (3, "orthanc.unusable-file")
+    assert "which is no port" in result.json["error"]["message"]
+
+
 @pytest.mark.interop
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_trial_runs_until_it_is_ended(number: int, right: list[str], pki: Pki, tmp_path: Path) -> None:
     peers.need(peers.ORTHANC)
     temporary = tmp_path / "temporary"

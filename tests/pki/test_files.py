@@ -17,6 +17,7 @@ from dicomtls_cli.pki.files import (
     check_targets,
     read_capped,
     refuse_output_among_inputs,
+    word,
     write_files,
 )
 from tests.support.rights import ordinary_rights
@@ -120,6 +121,13 @@ class TestWriting:
         finally:
             os.umask(old)
         assert stat.S_IMODE((tmp_path / "c").stat().st_mode) == 0o600
+
+    @pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+    @pytest.mark.parametrize("private", [True, False])
+    def test_a_folder_that_takes_no_files_is_not_called_missing(self, private):
+        files = [NewFile(Path("/proc/dicomtls"), b"x", private=private)]
+        error = refused(OutputError, "output.not-writable", write_files, files)
+        assert "does not exist" not in error.message
 
     def test_the_longest_name_works(self, tmp_path):
         write_files([NewFile(tmp_path / ("n" * 255), b"x")])
@@ -356,6 +364,14 @@ class TestWithoutHardLinks:
         monkeypatch.setattr(Path, "replace", replace)
         refused(OutputError, "output.failed", write_files, [NewFile(tmp_path / "a", b"new")])
         assert tree(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("a b/c.crt", "'a b/c.crt'"), ("-c.crt", "./-c.crt"), ("~c", "'./~c'"), ("/x/y.crt", "/x/y.crt")],
+)
+def test_a_path_as_a_word_of_a_command(path, expected):
+    assert word(Path(path)) == expected
 
 
 def test_check_targets_writes_nothing(put, tmp_path):

@@ -263,6 +263,20 @@ def test_a_name_of_any_bytes(tmp_path: Path, pki: Pki) -> None:
     assert read_configuration(config, {}).settings["DicomTlsCertificate"].value == str(name)
 
 
+@pytest.mark.parametrize("stem", ["caf\udce9", "café", "💀", "a${b}"])
+def test_a_name_that_is_written_is_read_as_the_same_bytes(stem: str, tmp_path: Path) -> None:
+    config, name = tmp_path / "c.json", f"/certificates/{stem}.crt"
+    config.write_bytes(render({"DicomTlsCertificate": name}))
+    assert read_configuration(config, {}).settings["DicomTlsCertificate"].value == name
+
+
+def test_half_a_character_is_what_it_is_to_orthanc(tmp_path: Path) -> None:
+    config = tmp_path / "c.json"
+    config.write_text(r'{"DicomTlsCertificate": "/caf\udce9.crt"}')
+    read = read_configuration(config, {}).settings["DicomTlsCertificate"].value
+    assert os.fsencode(read) == b"/caf\xed\xb3\xa9.crt"
+
+
 def test_own_certificates_fault_is_that_of_the_first(pki: Pki, expired: Identity, tmp_path: Path) -> None:
     """What stands behind it is for the peer to judge."""
     chain = tmp_path / "chain.crt"

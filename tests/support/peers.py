@@ -27,6 +27,7 @@ DCMTK = Path("/usr/bin")  # pynetdicom's scripts of the same names shadow it ins
 ORTHANC = Path("/usr/sbin/Orthanc")
 REQUIRED = "DICOMTLS_REQUIRE_PEERS"
 _ATTEMPTS = 5  # a port that was free a moment ago may be somebody else's by now
+_STARTED = "Orthanc has started"
 _TUNED = {**os.environ, "TCP_NODELAY": "1"}
 
 
@@ -138,14 +139,17 @@ def await_listener(port: int, process: subprocess.Popen[Any]) -> bool:
 
 
 def _listens(port: int, pid: int) -> bool:
+    held = {file for file in _open_files(pid) if file.startswith("socket:")}
+    if not held:  # asked first: the tables of the system take the kernel 5 ms
+        return False
     wanted = f":{port:04X}"
-    sockets = set()
     for table in ("tcp", "tcp6"):
         for line in Path("/proc/net", table).read_text().splitlines()[1:]:
             fields = line.split()
-            if fields[1].endswith(wanted) and fields[3] == "0A":  # TCP_LISTEN
-                sockets.add(f"socket:[{fields[9]}]")
-    return bool(sockets) and not sockets.isdisjoint(_open_files(pid))
+            is_listener = fields[1].endswith(wanted) and fields[3] == "0A"  # TCP_LISTEN
+            if is_listener and f"socket:[{fields[9]}]" in held:
+                return True
+    return False
 
 
 def _open_files(pid: int) -> Iterator[str]:
@@ -273,8 +277,7 @@ def orthanc(folder: Path, **options: object) -> Iterator[Orthanc]:
         with free_ports(2) as (dicom_port, http_port):
             configuration = _orthanc_configuration(folder, dicom_port, http_port, options)
         with _running([str(ORTHANC), "--verbose", str(configuration)]) as (process, log):
-            # HTTP comes up after DICOM.
-            if await_listener(http_port, process):
+            if _starts(log):
                 peer = Orthanc(dicom_port, http_port, log)
                 peer.get("/system")
                 yield peer
@@ -315,5 +318,15 @@ def orthanc_tls(cert: Path, key: Path, trusted: Path, *, required: bool = True) 
 def orthanc_with(configuration: Path, dicom_port: int, http_port: int) -> Iterator[tuple[Orthanc, bool]]:
     """Run Orthanc with a file or folder as it is; yield it, and whether it came to answer instead of ending."""
     need(ORTHANC)
-    with _running([str(ORTHANC), "--verbose", str(configuration)]) as (process, log):
-        yield Orthanc(dicom_port, http_port, log), await_listener(http_port, process)
+    with _running([str(ORTHANC), "--verbose", str(configuration)]) as (_, log):
+        yield Orthanc(dicom_port, http_port, log), _starts(log)
+
+
+def _starts(log: Output) -> bool:
+    """Wait for the word of Orthanc that it listens, for HTTP and DICOM; False if it ends instead."""
+    ends = ("Stopping the jobs engine", "Orthanc has stopped")  # the first half a second before the other
+    try:
+        line = log.wait_for(lambda line: any(words in line for words in (_STARTED, *ends)))
+    except AssertionError:  # it is gone without a word
+        return False
+    return _STARTED in line

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dicomtls_cli.errors import InputError
-from dicomtls_cli.pki.files import read_capped
+from dicomtls_cli.pki.files import read_capped, word
 from dicomtls_cli.services.orthanc.dialect import Malformed, parse, substitute
-from dicomtls_cli.services.orthanc.findings import Finding, When, word
+from dicomtls_cli.services.orthanc.findings import Finding, When
 
 _READ_LIMIT = 1024 * 1024  # bytes; Orthanc's own commented one has 40 KB
 _LISTED = 5

@@ -237,7 +237,8 @@ class _Parser:
     def _unescaped(self, escape: re.Match[str], start: int) -> str:
         high, low, whole, letter = escape.groups()
         if whole is not None:
-            return chr(int(whole, 16))
+            # Half a character is three bytes to JsonCpp, as it would be in UTF-8.
+            return chr(int(whole, 16)).encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
         if letter in _ESCAPED:
             return _ESCAPED[letter]
         if low is not None:

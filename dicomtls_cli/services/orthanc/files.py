@@ -10,7 +10,7 @@ from dicomtls_cli.errors import InputError
 from dicomtls_cli.pki.acceptance import LOADS_BUT_TRUSTS_NONE, key_kind, pair_fault, trust_fault
 from dicomtls_cli.pki.bundle import describe
 from dicomtls_cli.pki.contents import Contents, read_contents
-from dicomtls_cli.pki.files import open_regular
+from dicomtls_cli.pki.files import open_regular, word
 from dicomtls_cli.pki.findings import find
 from dicomtls_cli.services.orthanc.configuration import Configuration, Setting
 from dicomtls_cli.services.orthanc.findings import (
@@ -20,7 +20,6 @@ from dicomtls_cli.services.orthanc.findings import (
     When,
     absolute,
     version_text,
-    word,
 )
 from dicomtls_cli.services.orthanc.rights import SERVICE_USER, is_hidden_from
 

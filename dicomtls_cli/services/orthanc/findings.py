@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
@@ -73,12 +72,6 @@ def parse_version(text: str) -> Version:
 def version_text(version: Version) -> str:
     """Return a version as people write it."""
     return ".".join(map(str, version))
-
-
-def word(path: Path) -> str:
-    """Return `path` as one word of a command line, never to be taken for an option."""
-    text = str(path)
-    return shlex.quote(f"./{text}" if text[:1] in ("-", "+", "~") else text)
 
 
 def absolute(path: Path) -> Path:

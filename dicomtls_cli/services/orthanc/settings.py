@@ -85,9 +85,9 @@ def needs(keys: Iterable[str]) -> Version:
 
 def render(keys: Mapping[str, Any]) -> bytes:
     """Return the configuration file; every program that reads JSON reads it."""
-    text = json.dumps(keys, indent=2, ensure_ascii=True)
-    # Orthanc would put a variable in.
-    return text.replace("${", "\\u0024{").encode() + b"\n"
+    text = json.dumps(keys, indent=2, ensure_ascii=False)
+    # Orthanc would put a variable in; of names of files it takes the bytes, whatever their encoding.
+    return text.replace("${", "\\u0024{").encode("utf-8", "surrogateescape") + b"\n"
 
 
 def environment(keys: Mapping[str, Any]) -> dict[str, str]:

@@ -44,12 +44,20 @@ class Running(NamedTuple):
         raise _ended(code, self.log, ExitCode.UNEXPECTED)
 
 
-def find_orthanc() -> Path:
-    """Return the installed Orthanc; raise InputError if there is none."""
+def program(name: str = "Orthanc") -> Path | None:
+    """Return the Orthanc that is installed here under this name or path, None if there is none."""
     for place in (None, *_PLACES):
-        found = shutil.which("Orthanc", path=place)
+        found = shutil.which(name, path=place)
         if found:
             return Path(found)
+    return None
+
+
+def find_orthanc() -> Path:
+    """Return the installed Orthanc; raise InputError if there is none."""
+    found = program()
+    if found is not None:
+        return found
     raise InputError(
         "Orthanc is not installed here",
         "install it (`apt-get install orthanc`), or copy the file to where it is",
@@ -78,7 +86,7 @@ def running(keys: Mapping[str, Any]) -> Iterator[Running]:
     and all of it is gone, with the block. Raises DicomTlsError if it is not there, does not start, or does
     not answer in time.
     """
-    program = find_orthanc()
+    orthanc = find_orthanc()
     with tempfile.TemporaryDirectory(prefix="dicomtls-orthanc-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         configured = {**keys, **_trial_keys(keys, folder)}
@@ -86,7 +94,7 @@ def running(keys: Mapping[str, Any]) -> Iterator[Running]:
         log = folder / "log"
         with log.open("wb") as sink:
             process = subprocess.Popen(  # noqa: S603 - its own path, no word of anybody's
-                [str(program), str(folder / "configuration.json")], stdin=subprocess.DEVNULL, stdout=sink,
+                [str(orthanc), str(folder / "configuration.json")], stdin=subprocess.DEVNULL, stdout=sink,
                 stderr=subprocess.STDOUT,
             )  # fmt: skip
         try:
@@ -104,7 +112,13 @@ def running(keys: Mapping[str, Any]) -> Iterator[Running]:
 def _trial_keys(keys: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return what makes a trial of a configuration."""
     dicom_port = keys.get("DicomPort")
-    if dicom_port is not None and not is_free(int(dicom_port)):
+    if dicom_port is not None and not 0 < dicom_port < 65536:
+        raise InputError(
+            f"`DicomPort` is {dicom_port}, which is no port",
+            "write one from 1 to 65535, as `4242`",
+            slug="orthanc.unusable-file",
+        )
+    if dicom_port is not None and not is_free(dicom_port):
         raise OutputError(
             f"port {dicom_port} is taken",
             "choose another one with `--port`, or stop what listens there",
