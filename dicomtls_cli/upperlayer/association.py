@@ -49,6 +49,8 @@ T = TypeVar("T")
 PduT = TypeVar("PduT", bound=Pdu)
 
 _BLOCK = 256 * 1024  # bytes of P-DATA gathered into one send
+_LONG = 1 << 20  # bytes of a data set from which on its blocks are corked, whoever gets them
+_LARGE_FRAGMENT = 64 * 1024
 _SHORT_BLOCK = 64 * 1024  # ... where the time-out is short, so that progress is seen in time
 _SHORT_TIMEOUT = 5.0  # seconds
 _PARTING_TIMEOUT = 2.0  # seconds for an A-ABORT to leave, or for a reason to be read after a failed send
@@ -85,6 +87,7 @@ class Association:
         self._block = memoryview(b"")
         self._blocks: Iterator[memoryview | bytes] = iter(())
         self._staged: memoryview | bytes = b""
+        self._corked = True
         self._pdu_left = 0  # bytes of the P-DATA PDU being read
         self._pdu_deadline = 0.0  # ... and until when they have to be here
         self._empty_pdvs = 0
@@ -158,6 +161,9 @@ class Association:
         if not self._block:
             size = _SHORT_BLOCK if self.dimse_timeout < _SHORT_TIMEOUT else _BLOCK
             self._block = new_block(size, self._fragment)
+        # A peer that takes large PDUs begins with the first record of a slice; one that takes small ones is relieved by
+        # fewer segments, as everybody is in the long run.
+        self._corked = length > _LONG or self._fragment < _LARGE_FRAGMENT
         head = command_pdus(context_id, command, self._fragment)
         self._blocks = lay_out(self._block, self._fragment, context_id, head, data, length)
         self._staged = next(self._blocks)
@@ -170,7 +176,7 @@ class Association:
         """
         block: memoryview | bytes | None = self._staged
         while block is not None:
-            self._send(block, self.dimse_timeout)
+            self._send(block, self.dimse_timeout, corked=self._corked)
             try:
                 block = next(self._blocks, None)
             except InputError:
@@ -397,9 +403,9 @@ class Association:
         self.close()
         raise ConnectionBroken(error) from error
 
-    def _send(self, data: bytes | memoryview, timeout: float) -> None:
+    def _send(self, data: bytes | memoryview, timeout: float, *, corked: bool = True) -> None:
         try:
-            self._stream.send(data, timeout)
+            self._stream.send(data, timeout, corked=corked)
         except TimeoutError as error:
             # Half a PDU may be out: no A-ABORT can follow it.
             self._explain_failed_send(AssociationTimeout("the peer took nothing", timeout), error)

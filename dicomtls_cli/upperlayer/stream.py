@@ -81,14 +81,15 @@ class Stream:
             self._make_room()
         return self.take(min(limit, _PIECE), deadline)
 
-    def send(self, data: bytes | bytearray | memoryview, timeout: float) -> None:
+    def send(self, data: bytes | bytearray | memoryview, timeout: float, *, corked: bool = True) -> None:
         """Send all of `data`; raise TimeoutError when the next piece could not be sent in `timeout` seconds.
 
-        A piece is what the socket takes at once; with TLS one record, 16 KiB at the most.
+        A piece is what the socket takes at once; with TLS one record, 16 KiB at the most. `corked` lets the records of
+        a large block share segments.
         """
         self._set_timeout(timeout)
         view = memoryview(data)
-        cork = self._cork if len(view) > _PIECE else None
+        cork = self._cork if corked and len(view) > _PIECE else None
         if cork is not None:
             self.socket.setsockopt(socket.IPPROTO_TCP, cork, 1)
         while view:
