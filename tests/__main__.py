@@ -61,6 +61,8 @@ def make_environment() -> None:
             venv.create(ENVIRONMENT, with_pip=True)
     must(PYTHON, "-m", "pip", "install", "-q", "--upgrade", "pip>=25.1")
     must(PYTHON, "-m", "pip", "install", "-q", "--editable", ".", "--group", "test")
+    # Thousands of processes start in the tests: none of them compiles what another has not kept.
+    must(PYTHON, "-m", "compileall", "-q", "dicomtls_cli", "tests")
 
 
 def install_peers() -> None:

@@ -746,7 +746,7 @@ def test_a_ready_file_that_cannot_be_written() -> None:
 
 # ---------------------------------------------------------------------- a disk that is full
 
-LIMITED = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}));"
+LIMITED = "import resource, sys; sys.dont_write_bytecode = True; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}));"
 RUN = "from dicomtls_cli.cli import main; main(sys.argv[1:])"
 
 

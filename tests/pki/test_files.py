@@ -254,6 +254,7 @@ class TestWriting:
             from pathlib import Path
             from dicomtls_cli.errors import OutputError
             from dicomtls_cli.pki.files import NewFile, write_files
+            sys.dont_write_bytecode = True
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
             here = Path(sys.argv[1])
             try:

@@ -415,6 +415,7 @@ def test_a_full_device(tmp_path: Path) -> None:
 
 _SMALL = """
 import resource, sys
+sys.dont_write_bytecode = True  # one cut off by the limit would be everybody's
 from tests.services.test_report import *
 for limit in map(int, sys.argv[1:]):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))

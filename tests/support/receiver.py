@@ -59,6 +59,7 @@ _LIMITED = """
 import json, os, resource, sys
 for number, limits in json.loads(sys.argv[1]).items():
     resource.setrlimit(int(number), tuple(limits))
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # a compiled module cut off by the limit would be everybody's
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
