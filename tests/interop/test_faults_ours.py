@@ -402,9 +402,7 @@ def test_a_client_whose_name_has_64_kb(scps: Scps, faults: Faults, tmp_path: Pat
 
 def s_client(*words: object) -> Callable[[int], None]:
     def play(port: int) -> None:
-        if shutil.which("openssl") is None:
-            pytest.skip("openssl is not installed")
-        command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", *map(str, words)]
+        command = [peers.installed("openssl"), "s_client", "-connect", f"127.0.0.1:{port}", *map(str, words)]
         subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, check=False)
 
     return play
