@@ -2,12 +2,11 @@
 
 The scan of a folder and the sending from it go on side by side: a few instances are known ahead, enough to
 propose their contexts at once; the rest is looked at while the peer works on what it got. Several
-associations may take from one agenda, each in a thread of its own.
+associations may take from one agenda.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 
@@ -49,8 +48,7 @@ class Agenda:
         self._needs: dict[Kind, tuple[Proposal, ...]] = {}
         self._is_fresh = True
         self._failure: Exception | None = None
-        self._lock = threading.Lock()
-        while len(self._queue) < LOOK_AHEAD and self._look_further():
+        while len(self._queue) < LOOK_AHEAD and self.look_further():
             pass
 
     def look_further(self) -> bool:
@@ -58,10 +56,6 @@ class Agenda:
 
         What the source of instances raises is kept: `next` raises it when those known by then are through.
         """
-        with self._lock:
-            return self._look_further()
-
-    def _look_further(self) -> bool:
         if len(self._queue) >= LOOK_AHEAD or self._failure is not None:
             return False
         try:
@@ -88,16 +82,15 @@ class Agenda:
         One that does not fit waits for a later association where this one has no context left; else it is
         returned, and takes a new association, which can then propose more.
         """
-        with self._lock:
-            while self._queue or self._look_further() or self._begin_again():
-                instance = self._queue.popleft()
-                if self._is_fresh or self._fits(instance, proposed):
-                    self._is_fresh = False
-                    return instance
-                self._later.append(instance)
-            if self._failure is not None:
-                raise self._failure
-            return None
+        while self._queue or self.look_further() or self._begin_again():
+            instance = self._queue.popleft()
+            if self._is_fresh or self._fits(instance, proposed):
+                self._is_fresh = False
+                return instance
+            self._later.append(instance)
+        if self._failure is not None:
+            raise self._failure
+        return None
 
     def _fits(self, instance: Instance, proposed: Collection[Proposal]) -> bool:
         missing = sum(need not in proposed for need in self.needs(kind_of(instance)))
@@ -111,20 +104,18 @@ class Agenda:
 
     def put_back(self, *instances: Instance) -> None:
         """Take back what was taken and could not be sent; it is the next then, in this order."""
-        with self._lock:
-            self._queue.extendleft(reversed(instances))
+        self._queue.extendleft(reversed(instances))
 
     def proposals(self, instance: Instance) -> list[Proposal]:
         """Return what an association for `instance` proposes: its own contexts, those of the instances known
         ahead, and those that were needed before, as far as 128 go.
         """  # noqa: D205 - one sentence, two lines
-        with self._lock:
-            found: dict[Proposal, None] = dict.fromkeys(self.needs(kind_of(instance)))
-            for kind in dict.fromkeys([*map(kind_of, self._queue), *self._needs]):
-                more = dict.fromkeys(self.needs(kind))
-                if len(found | more) <= MOST_CONTEXTS:
-                    found |= more
-            return list(found)
+        found: dict[Proposal, None] = dict.fromkeys(self.needs(kind_of(instance)))
+        for kind in dict.fromkeys([*map(kind_of, self._queue), *self._needs]):
+            more = dict.fromkeys(self.needs(kind))
+            if len(found | more) <= MOST_CONTEXTS:
+                found |= more
+        return list(found)
 
     @property
     def known(self) -> int:

@@ -102,14 +102,19 @@ def _exchange(association: Association, peer: Peer) -> float:
 
 
 def expect_response(
-    association: Association, awaited: Mapping[int, int], read: Callable[[bytes], Command] = decode
+    association: Association,
+    awaited: Mapping[int, int],
+    read: Callable[[bytes], Command] = decode,
+    *,
+    until: float | None = None,
 ) -> Command:
     """Wait for the response to one of the requests that are outstanding and return it.
 
-    `awaited` gives the presentation context id of each by its message id; `read` decodes. Raises AssociationLost, or
+    `awaited` gives the presentation context id of each by its message id; `read` decodes; `until` (an instant of
+    `time.monotonic()`) is when it has to begin, the DIMSE time-out from now unless given. Raises AssociationLost, or
     ProtocolError after an A-ABORT where something else comes (PS3.7 6.2).
     """
-    received = association.receive()
+    received = association.receive(until=until)
     if received is None:
         raise AssociationLost(
             "the peer released the association instead of answering",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import Any
 
 from dicomtls_cli.errors import DicomTlsError
 from dicomtls_cli.services.agenda import Agenda, Kind, as_stored
+from dicomtls_cli.services.lines import Aside, Lines, Wait
 from dicomtls_cli.services.outcome import Outcome, not_sent
 from dicomtls_cli.services.peer import Peer, Requestor
 from dicomtls_cli.services.scan import Instance
@@ -16,14 +17,9 @@ from dicomtls_cli.services.sender import Sender, Wishes
 from dicomtls_cli.services.transcode import fallbacks
 from dicomtls_cli.upperlayer.negotiation import Proposal
 
-if TYPE_CHECKING:
-    from queue import SimpleQueue
-
 __all__ = ["Outcome", "Wishes", "convertible", "send"]
 
 logger = logging.getLogger("dicomtls.association")
-
-_THREAD = "dicomtls-send"
 
 
 def send(
@@ -77,16 +73,31 @@ class _Crew:
         self.ending = ending
         self.on_connected = on_connected
 
-    def sender(self, on_connected: Callable[[], None] = lambda: None, *, is_extra: bool = False) -> Sender:
+    def sender(
+        self,
+        on_connected: Callable[[], None] = lambda: None,
+        *,
+        is_extra: bool = False,
+        is_beside: bool = False,
+    ) -> Sender:
         return Sender(
-            self.peer, self.requestor, self.agenda, self.wishes, self.ending, on_connected, is_extra=is_extra
+            self.peer,
+            self.requestor,
+            self.agenda,
+            self.wishes,
+            self.ending,
+            on_connected,
+            is_extra=is_extra,
+            is_beside=is_beside,
         )
 
     def alone(self, *, is_first: bool = True) -> Iterator[Outcome]:
         """Let one sender work; where it `is_first` and gets no association, raise why."""
         sender = self.sender(self.on_connected)
         try:
-            yield from sender.outcomes()
+            for step in sender.steps():
+                if isinstance(step, Outcome):
+                    yield step
         finally:
             sender.abandon()
         if sender.given_up is not None:
@@ -104,51 +115,43 @@ class _Crew:
             yield not_sent(instance, cause)
 
     def side_by_side(self, jobs: int) -> Iterator[Outcome]:
-        """Let `jobs` senders work, each in a thread; the first connects before the others do.
+        """Let `jobs` senders work at once; the first connects before the others do.
 
         So a peer that is not there is told of once, and one that takes fewer associations than `jobs` gets
         everything over those it takes.
         """
-        from queue import SimpleQueue  # one association needs none
-
-        news: SimpleQueue[Outcome | Sender | BaseException | None] = SimpleQueue()
+        lines = Lines[Outcome]()
         senders: list[Sender] = []
+        failures: list[Exception] = []
 
         def start(on_connected: Callable[[], None] = lambda: None) -> None:
-            sender = self.sender(on_connected, is_extra=bool(senders))
+            sender = self.sender(on_connected, is_extra=bool(senders), is_beside=True)
             senders.append(sender)
-            threading.Thread(target=_work, args=(sender, news), daemon=True, name=_THREAD).start()
+            lines.add(self.line(sender, failures))
 
-        at_work = 1
-        failure: BaseException | None = None
+        def start_others() -> None:
+            self.on_connected()
+            for _ in range(min(jobs - 1, self.agenda.known)):
+                start()
+
+        start(start_others)
         try:
-            start(lambda: news.put(None))
-            while at_work:
-                item = news.get()
-                if isinstance(item, Outcome):
-                    yield item
-                elif isinstance(item, Sender):
-                    at_work -= 1
-                elif item is None:
-                    self.on_connected()
-                    for _ in range(min(jobs - 1, self.agenda.known)):
-                        try:
-                            start()
-                        except RuntimeError:  # this machine has no more threads
-                            senders.pop()
-                            break
-                        at_work += 1
-                else:
-                    failure = failure or item
-                    self.ending.set()
+            yield from lines.run()
         finally:
-            if at_work:
-                self.ending.set()
-                for sender in senders:
-                    sender.interrupt()
-        if failure is not None:
-            raise failure
+            for sender in senders:
+                sender.abandon()
+        if failures:
+            raise failures[0]
         yield from self.after(senders)
+
+    def line(self, sender: Sender, failures: list[Exception]) -> Iterator[Outcome | Wait | Aside[Any]]:
+        """Let `sender` work; what it fails with ends the others in order."""
+        try:
+            yield from sender.steps()
+        except Exception as error:
+            failures.append(error)
+            self.ending.set()
+            sender.abandon()
 
     def after(self, senders: list[Sender]) -> Iterator[Outcome]:
         """Deal with what is left when all `senders` have ended."""
@@ -163,13 +166,3 @@ class _Crew:
         yield from self.alone(
             is_first=False
         )  # what one that gave up handed back when the others were through
-
-
-def _work(sender: Sender, news: SimpleQueue[Outcome | Sender | BaseException | None]) -> None:
-    try:
-        for outcome in sender.outcomes():
-            news.put(outcome)
-    except BaseException as error:  # it is raised where the outcomes are waited for
-        news.put(error)
-        sender.abandon()
-    news.put(sender)

@@ -11,8 +11,8 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 from dicomtls_cli.dimse.command import (
     Command,
@@ -23,8 +23,9 @@ from dicomtls_cli.dimse.repeated import CommandReader
 from dicomtls_cli.dimse.status import StatusClass, classify, words
 from dicomtls_cli.errors import AssociationLost, DicomTlsError, ExitCode
 from dicomtls_cli.services.agenda import Agenda, Kind, kind_of
-from dicomtls_cli.services.connect import associate
+from dicomtls_cli.services.connect import Established, associate
 from dicomtls_cli.services.echo import expect_response
+from dicomtls_cli.services.lines import Aside, Wait
 from dicomtls_cli.services.modality import modality
 from dicomtls_cli.services.outcome import Outcome, no_context, not_sent, unreadable
 from dicomtls_cli.services.peer import Peer, Requestor
@@ -34,8 +35,11 @@ from dicomtls_cli.tls.policy import Role
 from dicomtls_cli.upperlayer.association import Association
 from dicomtls_cli.upperlayer.failures import AssociationRejected
 from dicomtls_cli.upperlayer.negotiation import Proposal, propose, refused_contexts
+from dicomtls_cli.upperlayer.pdu import PresentationContext
 
 logger = logging.getLogger("dicomtls.association")
+
+T = TypeVar("T")
 
 _FRUITLESS = 2  # associations in a row that stored nothing: the peer is at fault, not a file
 _QUICK = (
@@ -44,6 +48,7 @@ _QUICK = (
 _FIRST_PAUSE = 1.0  # seconds before the first association that is tried again; twice as long for each further
 _LONGEST_PAUSE = 30.0
 _GLANCE = 0.1  # seconds between two looks, in a pause, whether all is to end
+_Waits = Generator[Wait | Aside[Any], None, None]
 _TRANSIENT = 2  # the result of an A-ASSOCIATE-RJ that may pass, PS3.8 9.3.4
 
 
@@ -77,7 +82,8 @@ class Sender:
 
     `on_connected` is called when the first is open. Afterwards `given_up` tells why instances were left on
     the agenda, None if they were not. One that `is_extra` helps others: where it gets no association it leaves
-    the work to them, and does not try again.
+    the work to them, and does not try again. One that `is_beside` others waits for nothing by itself while they
+    could go on.
     """
 
     def __init__(
@@ -90,6 +96,7 @@ class Sender:
         on_connected: Callable[[], None] = lambda: None,
         *,
         is_extra: bool = False,
+        is_beside: bool = False,
     ) -> None:
         self.given_up: DicomTlsError | None = None
         self.has_connected = False
@@ -100,6 +107,8 @@ class Sender:
         self._ending = ending
         self._on_connected = on_connected
         self._is_extra = is_extra
+        self._is_beside = is_beside
+        self._aside: Aside[Any] | None = None
         self._association: Association | None = None
         self._proposed: dict[Proposal, Way] = {}  # by the association that is open, if one is
         self._ways: dict[Kind, Way] = {}
@@ -114,19 +123,22 @@ class Sender:
         self._told: list[Outcome] = []
         self._responses = CommandReader()
 
-    def outcomes(self) -> Iterator[Outcome]:
-        """Send one instance after the other and yield what becomes of each, in the order of the answers."""
+    def steps(self) -> Iterator[Outcome | Wait | Aside[Any]]:
+        """Send one instance after the other and yield what becomes of each, in the order of the answers.
+
+        Between them it yields what it waits for; whoever goes on at once makes it wait.
+        """
         while True:
             if self._staged is None or self._staged.length > _QUICK:
                 yield from self._take_told()
-            more = self._fill()
+            more = yield from self._fill()
             yield from self._take_told()
             if self._outstanding:
                 self._look_ahead()
-                self._await_response()
+                yield from self._await_response()
             elif not more:
                 break
-        self._close()
+        yield from self._part()
 
     def _take_told(self) -> list[Outcome]:
         told, self._told = self._told, []
@@ -135,18 +147,14 @@ class Sender:
     def abandon(self) -> None:
         """Abort what is still open: the sending was left in the middle."""
         self._unstage()
+        if self._aside is not None:
+            self._aside.abandon()
         if self._association is not None and self._association.is_open:
             self._association.abort()
 
-    def interrupt(self) -> None:
-        """Make the thread that sends stop waiting for the peer: the connection is shut down without a word."""
-        association = self._association
-        if association is not None:
-            association.interrupt()
-
     # ------------------------------------------------------------------ the loop's three steps
 
-    def _fill(self) -> bool:
+    def _fill(self) -> Generator[Wait | Aside[Any], None, bool]:
         """Send as much as may be on its way at once; tell whether there can be more."""
         told = len(self._told)
         while len(self._outstanding) < self._window and len(self._told) == told:
@@ -158,7 +166,7 @@ class Sender:
                 if self._outstanding:  # their association ends only when they are answered
                     self._ahead = instance
                     return True
-                if not self._reopen(instance):
+                if not (yield from self._reopen(instance)):
                     return False
                 if self._ending.is_set():  # opening it may have taken its time
                     self._agenda.put_back(instance)
@@ -169,7 +177,7 @@ class Sender:
                 self._tell(no_context(instance, way.refusal))
                 self._unstage()
             else:
-                self._transmit(instance, way)
+                yield from self._transmit(instance, way)
                 if self._association is None:  # lost: what became of the last ones is told before a new one
                     break
         return True
@@ -186,13 +194,17 @@ class Sender:
             with contextlib.suppress(DicomTlsError, OSError):  # its turn will come, and tell what is wrong
                 self._staged = self._stage(self._ahead, way)
 
-    def _await_response(self) -> None:
-        assert self._association is not None
+    def _await_response(self) -> _Waits:
+        association = self._association
+        assert association is not None
         awaited = {number: sent.context_id for number, sent in self._outstanding.items()}
+        until = time.monotonic() + association.dimse_timeout
+        if not association.has_buffered:
+            yield Wait(association, False, until)
         try:
-            response = expect_response(self._association, awaited, self._responses.read)
+            response = expect_response(association, awaited, self._responses.read, until=until)
         except AssociationLost as error:
-            self._lose(error)
+            yield from self._lose(error)
             return
         assert response.responded_to is not None
         self._tell(self._judge(self._outstanding.pop(response.responded_to), response))
@@ -223,17 +235,17 @@ class Sender:
             self._ways[kind] = way
         return way
 
-    def _reopen(self, instance: Instance) -> bool:
+    def _reopen(self, instance: Instance) -> Generator[Wait | Aside[Any], None, bool]:
         """Open an association that proposes what `instance` and those known ahead need; tell whether it is."""
-        self._close()
+        yield from self._part()
         while True:
             contexts = propose(self._agenda.proposals(instance))
             try:
-                opened = associate(self._peer, contexts, self._requestor, window=self._wishes.window)
+                opened = yield from self._set_aside(self._opening(contexts))
                 break
             except DicomTlsError as error:
                 self._failures += 1
-                if not (self._may_retry(error) and self._pause(error)):
+                if not (self._may_retry(error) and (yield from self._pause(error))):
                     self._agenda.put_back(instance)
                     self.given_up = error
                     return False
@@ -252,6 +264,19 @@ class Sender:
             self._on_connected()
         return True
 
+    def _opening(self, contexts: tuple[PresentationContext, ...]) -> Aside[Established]:
+        return Aside(
+            lambda: associate(self._peer, contexts, self._requestor, window=self._wishes.window),
+            drop=lambda opened: opened.association.abort(),
+        )
+
+    def _set_aside(self, step: Aside[T]) -> Generator[Aside[T], None, T]:
+        """Let `step` be done and return, or raise, what came of it."""
+        self._aside = step
+        yield step
+        self._aside = None
+        return step.result()
+
     def _may_retry(self, error: DicomTlsError) -> bool:
         """Tell whether an association that did not come about is tried again."""
         from dicomtls_cli.services.causes import HUNG_UP
@@ -262,24 +287,26 @@ class Sender:
         may_pass = _may_pass(error) or (self.has_connected and error.slug == HUNG_UP.slug)
         return may_pass and self._failures <= self._wishes.retries
 
-    def _pause(self, error: DicomTlsError) -> bool:
+    def _pause(self, error: DicomTlsError) -> Generator[Wait, None, bool]:
         """Wait before an association is tried again; tell whether that is still wanted afterwards."""
         seconds = min(_FIRST_PAUSE * 2 ** (self._failures - 1), _LONGEST_PAUSE)
         logger.warning("%s; trying again in %g s", error.message, seconds)
         end = time.monotonic() + seconds
         # Not `wait`: a signal handler may set it in this very thread, while that holds the lock inside.
         while not self._ending.is_set() and (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, _GLANCE))
+            glance = time.monotonic() + min(left, _GLANCE)
+            yield Wait(None, False, glance)
+            time.sleep(max(glance - time.monotonic(), 0.0))
         return not self._ending.is_set()
 
-    def _lose(self, error: AssociationLost, *more: Instance) -> None:
+    def _lose(self, error: AssociationLost, *more: Instance) -> _Waits:
         """Decide on what the lost association left without an answer: again, or not at all."""
         from dicomtls_cli.services.diagnose import Stage, diagnose
 
         cause = diagnose(error, role=Role.REQUESTOR, stage=Stage.DIMSE, peer=str(self._peer))
         unanswered = [*(sent.instance for sent in self._outstanding.values()), *more]
         self._outstanding.clear()
-        self._close()
+        self._let_go()
         again = []
         for instance in unanswered:
             self._tries[instance] += 1
@@ -291,7 +318,7 @@ class Sender:
         is_over = self._failures >= max(_FRUITLESS, self._wishes.retries + 1)
         if again and not is_over:
             self._failures = max(self._failures, 1)
-        if again and (is_over or not self._pause(cause)):
+        if again and (is_over or not (yield from self._pause(cause))):
             for instance in again:
                 self._tell(not_sent(instance, cause, "stored"))
             again = []
@@ -304,13 +331,20 @@ class Sender:
         ahead, self._ahead = self._ahead, None
         self._agenda.put_back(*instances, *([] if ahead is None else [ahead]))
 
-    def _close(self) -> None:
-        """Release the association in order; one that cannot be released any more is just closed."""
+    def _let_go(self) -> Association | None:
+        """Have no association any more; return the one that was open."""
         self._unstage()
         association, self._association = self._association, None
         self._proposed, self._ways = {}, {}
-        if association is None or not association.is_open:
-            return
+        return association
+
+    def _part(self) -> _Waits:
+        """Release the association in order; one that cannot be released any more is just closed."""
+        association = self._let_go()
+        if association is not None and association.is_open:
+            yield from self._set_aside(Aside(lambda: self._release(association)))
+
+    def _release(self, association: Association) -> None:
         try:
             logger.info("Releasing Association")
             association.release()
@@ -322,7 +356,7 @@ class Sender:
 
     # ------------------------------------------------------------------ one instance
 
-    def _transmit(self, instance: Instance, way: Way) -> None:
+    def _transmit(self, instance: Instance, way: Way) -> _Waits:
         """Send `instance`; its response is awaited then, unless its outcome is known already."""
         association = self._association
         assert association is not None
@@ -331,15 +365,16 @@ class Sender:
             staged, self._staged = self._staged or self._stage(instance, way), None
             with staged.data:
                 self._tell_request(instance, staged.message_id)
-                association.transmit()
+                while not association.transmit(wait=not self._is_beside):
+                    yield Wait(association, True, time.monotonic() + association.dimse_timeout)
         except AssociationLost as error:
-            self._lose(error, instance)
+            yield from self._lose(error, instance)
         except DicomTlsError as error:
             self._tell(Outcome(instance, None, error))
             if not association.is_open:  # we ended it, for a file that could not be read on
                 self._put_back([sent.instance for sent in self._outstanding.values()])
                 self._outstanding.clear()
-                self._close()
+                self._let_go()
         except OSError as error:
             self._tell(unreadable(instance, error))
         else:

@@ -86,8 +86,9 @@ class Association:
         self._fragment = 0
         self._block = memoryview(b"")
         self._blocks: Iterator[memoryview | bytes] = iter(())
-        self._staged: memoryview | bytes = b""
+        self._staged: memoryview | bytes | None = None
         self._corked = True
+        self._stuck_since: float | None = None  # when the connection took nothing any more
         self._pdu_left = 0  # bytes of the P-DATA PDU being read
         self._pdu_deadline = 0.0  # ... and until when they have to be here
         self._empty_pdvs = 0
@@ -168,31 +169,68 @@ class Association:
         self._blocks = lay_out(self._block, self._fragment, context_id, head, data, length)
         self._staged = next(self._blocks)
 
-    def transmit(self) -> None:
-        """Send what was staged, to its end.
+    def transmit(self, *, wait: bool = True) -> bool:
+        """Send what was staged, to its end; return True then.
 
-        Data that cannot be read, or ends early, in the middle raises InputError after an A-ABORT: nothing is
-        ever padded (PS3.7 Annex F), and nothing else can follow half a data set.
+        Without `wait`, False is returned when the connection takes no more for now: call again once it can be
+        written, or when `dimse_timeout` is over. Data that cannot be read, or ends early, in the middle raises
+        InputError after an A-ABORT: nothing is ever padded (PS3.7 Annex F), and nothing else can follow half a
+        data set.
         """
-        block: memoryview | bytes | None = self._staged
-        while block is not None:
-            self._send(block, self.dimse_timeout, corked=self._corked)
+        while self._staged is not None:
+            if wait:
+                self._send(self._staged, self.dimse_timeout, corked=self._corked)
+            elif not self._send_some():
+                return False
             try:
-                block = next(self._blocks, None)
+                self._staged = next(self._blocks, None)
             except InputError:
                 self.abort()
                 raise
+        return True
+
+    def _send_some(self) -> bool:
+        """Send what leaves at once of the block that is staged; tell whether that was all of it."""
+        block = self._staged
+        assert block is not None
+        try:
+            self._staged = rest = self._stream.send_some(block, corked=self._corked)
+        except OSError as error:
+            self._explain_failed_send(ConnectionBroken(error), error)
+        now = time.monotonic()
+        if self._stuck_since is None or len(rest) < len(block):
+            self._stuck_since = now
+        if not rest:
+            self._stuck_since = None
+        elif now - self._stuck_since >= self.dimse_timeout:
+            # Half a PDU may be out: no A-ABORT can follow it.
+            failure = AssociationTimeout("the peer took nothing", self.dimse_timeout)
+            self._explain_failed_send(failure, TimeoutError())
+        return not rest
 
     # ------------------------------------------------------------------ receiving
 
-    def receive(self, *, timeout: float | None = None) -> tuple[int, bytes] | None:
+    def fileno(self) -> int:
+        """Return the descriptor of the connection, for whoever waits for several at once."""
+        return self._stream.socket.fileno()
+
+    @property
+    def has_buffered(self) -> bool:
+        """Whether something the peer sent is here already, and was read from the connection."""
+        return self._stream.buffered > 0
+
+    def receive(
+        self, *, timeout: float | None = None, until: float | None = None
+    ) -> tuple[int, bytes] | None:
         """Wait for the next command set; return its context id and bytes, None when the peer releases.
 
-        `timeout` (seconds, `dimse_timeout` unless given) bounds the wait for its beginning. A release was
-        already answered and the connection closed when None is returned.
+        `timeout` (seconds, `dimse_timeout` unless given) bounds the wait for its beginning, `until` (an instant of
+        `time.monotonic()`) ends a wait that began before. A release was already answered and the connection closed
+        when None is returned.
         """
         wait = self.dimse_timeout if timeout is None else timeout
-        return self._guard(lambda: self._receive_command(time.monotonic() + wait), "no message came", wait)
+        deadline = time.monotonic() + wait if until is None else until
+        return self._guard(lambda: self._receive_command(deadline), "no message came", wait)
 
     def _receive_command(self, deadline: float) -> tuple[int, bytes] | None:
         command = bytearray()
@@ -348,11 +386,6 @@ class Association:
         """Close the connection without a word; for use after a failure, and by `with closing(...)`."""
         self.is_open = False
         self._stream.close()
-
-    def interrupt(self) -> None:
-        """Make a wait in another thread end: the connection is shut down without a word."""
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._stream.socket, socket.SHUT_RDWR)  # not SSLSocket's: that forgets TLS
 
     # ------------------------------------------------------------------ the common ground
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import time
 
 _PIECE = 64 * 1024
@@ -96,6 +97,25 @@ class Stream:
             view = view[self.socket.send(view) :]
         if cork is not None:  # where sending failed, nothing follows
             self.socket.setsockopt(socket.IPPROTO_TCP, cork, 0)
+
+    def send_some(self, data: bytes | memoryview, *, corked: bool) -> memoryview:
+        """Send what the socket takes of `data` without waiting, and return the rest, to be sent next.
+
+        Under TLS part of the rest may have left already: it must not change until it is sent.
+        """
+        self._set_timeout(0.0)
+        view = memoryview(data)
+        cork = self._cork if corked and len(view) > _PIECE else None
+        if cork is not None:
+            self.socket.setsockopt(socket.IPPROTO_TCP, cork, 1)
+        try:
+            while view:
+                view = view[self.socket.send(view) :]
+        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            return view
+        if cork is not None:
+            self.socket.setsockopt(socket.IPPROTO_TCP, cork, 0)
+        return view
 
     def close(self) -> None:
         """Close at once."""

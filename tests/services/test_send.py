@@ -599,7 +599,7 @@ def test_an_interrupt_aborts_the_association(tmp_path, monkeypatch) -> None:
         take(peer)
         peer.expect_abort(USER, 0)
 
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with listening(script) as port:

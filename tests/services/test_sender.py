@@ -6,6 +6,7 @@ import itertools
 import os
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -366,6 +367,113 @@ def test_a_late_rejection_loses_nothing(tmp_path) -> None:
     assert sorted(slugs(found)) == [""] * 11 + ["association.rejected"]
 
 
+def large(folder: Path, *numbers: int) -> None:
+    """Write files that no buffer of a connection holds."""
+    for number in numbers:
+        name = f"1.2.{number}"
+        write(folder / f"{number:03d}.dcm", data_set(name, pixels=bytes(32 << 20)), name)
+
+
+def test_an_association_whose_peer_takes_nothing_keeps_no_other_from_sending(tmp_path) -> None:
+    """The first gets a large object and reads nothing of it until the second has everything else."""
+    made(tmp_path, 30)
+    large(tmp_path, 0)
+    all_else = threading.Event()
+    numbers = iter(range(2))
+
+    def script(peer: Scripted) -> None:
+        is_first = next(numbers) == 0
+        peer.accept()
+        if is_first:
+            assert all_else.wait(20)
+            context_id, command, data = take(peer)
+            assert len(data) > 32 << 20
+            STORED(peer, context_id, command)
+            peer.release()
+            return
+        for _ in range(30):
+            context_id, command, _ = take(peer)
+            STORED(peer, context_id, command)
+        all_else.set()
+        peer.release()
+
+    with listening_at_once(2, script) as port:
+        found = outcomes(port, instances(tmp_path), jobs=2)
+    assert slugs(found) == [""] * 31
+    assert found[-1].instance.sop_instance == "1.2.0"
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_peer_that_takes_nothing_is_left_at_the_time_out(jobs, tmp_path) -> None:
+    large(tmp_path, 1, 2)
+    left = threading.Event()
+
+    def script(peer: Scripted) -> None:
+        peer.accept()
+        assert left.wait(20)
+
+    with listening_at_once(jobs if jobs > 1 else 2, script) as port:
+        found = outcomes(port, instances(tmp_path), jobs=jobs, timeouts=SOON)
+        left.set()
+    assert slugs(found) == ["association.timeout"] * 2
+
+
+def test_a_response_that_does_not_come_ends_its_own_association_alone(tmp_path) -> None:
+    """The rest goes over the other, which answers only when the first has given up."""
+    wanted = made(tmp_path, 6)
+    given_up = threading.Event()
+    numbers = iter(range(3))
+
+    def script(peer: Scripted) -> None:
+        is_first = next(numbers) == 0
+        peer.accept()
+        context_id, command, _ = take(peer)
+        if is_first:
+            assert peer.expect(ABORT)
+            given_up.set()
+            return
+        while True:
+            STORED(peer, context_id, command)
+            pdu_type, body = peer.read_pdu()
+            if pdu_type == RELEASE:
+                peer.send(RELEASE_RP)
+                return
+            context_id, command, _ = take_from(peer, body)
+
+    with listening_at_once(3, script) as port:
+        found = outcomes(port, wanted, jobs=2, timeouts=SOON)
+    assert given_up.is_set()
+    assert sorted(slugs(found)) == [""] * 5 + ["association.timeout"]
+
+
+def test_an_association_that_the_peer_leaves_unanswered_keeps_no_other_waiting(tmp_path) -> None:
+    """The second is asked for and not answered before everything went over the first."""
+    wanted = made(tmp_path, 20)
+    through = threading.Event()
+    numbers = iter(range(3))
+
+    def script(peer: Scripted) -> None:
+        if next(numbers) == 1:
+            peer.expect(RQ)
+            assert through.wait(20)
+            peer.send(reject(2, 3, 2))
+            peer.expect_end()
+            return
+        peer.accept()
+        while True:
+            pdu_type, body = peer.read_pdu()
+            if pdu_type == RELEASE:
+                peer.send(RELEASE_RP)
+                through.set()
+                return
+            context_id, command, _ = take_from(peer, body)
+            STORED(peer, context_id, command)
+
+    with listening_at_once(3, script) as port:
+        found = outcomes(port, wanted, jobs=2)
+    assert slugs(found) == [""] * 20
+
+
 def test_a_peer_that_is_not_there_is_told_of_once(tmp_path, free_port) -> None:
     with pytest.raises(ConnectionFailed):
         outcomes(free_port, made(tmp_path, 8), jobs=4)
@@ -400,7 +508,7 @@ def test_who_leaves_the_jobs_ends_them(tmp_path) -> None:
         next(sending)
         sending.close()
     for thread in threading.enumerate():
-        if thread.name.startswith("dicomtls-send"):
+        if thread.name.startswith("dicomtls-aside"):
             thread.join(10)
     assert threading.active_count() <= before
 
