@@ -153,9 +153,11 @@ class _Table:
         columns, rows = _screen_size()
         lines = self._lines(columns - 1, max(rows - 2, 3))
         up = f"\x1b[{self._drawn}A" if self._drawn else ""
-        # The terminal's own ^C may stand where the cursor is.
-        to_stdout(f"\r{up}\x1b[J" + "\n".join(lines), color=True)
-        self._drawn, self._last = len(lines), time.monotonic()
+        try:
+            # The terminal's own ^C may stand where the cursor is.
+            to_stdout(f"\r{up}\x1b[J" + "\n".join(lines), color=True)
+        finally:  # Ctrl-C may come when it is written already
+            self._drawn, self._last = len(lines), time.monotonic()
 
     def _lines(self, columns: int, rows: int) -> list[str]:
         pairs = list(zip(self._peers, self._found, strict=True))

@@ -21,7 +21,7 @@ _NO_STDOUT = "output.standard-output"
 _LEVELS = {logging.DEBUG: "D", logging.WARNING: "W", logging.ERROR: "E"}
 
 
-@dataclass
+@dataclass(eq=False, repr=False, match_args=False)  # each would be made at every start
 class Terminal:
     """Where and how much to print.
 

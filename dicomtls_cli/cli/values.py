@@ -20,11 +20,11 @@ from dicomtls_cli.tls.names import is_address
 from dicomtls_cli.upperlayer.negotiation import ae_title
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(//|(?<=resource:))")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s)?")
-_SPAN = re.compile(r"(\d{1,7})([hdw])")
+_DURATION = r"(\d+(?:\.\d+)?)(ms|s)?"
+_SPAN = r"(\d{1,7})([hdw])"
 _HOURS = {"h": 1, "d": 24, "w": 168}
 _LONGEST_SPAN = timedelta(days=36500)
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(?:([KMGT])(i?B)?|B)?")
+_SIZE = r"(\d{1,15}(?:\.\d{1,9})?)(?:([KMGT])(i?B)?|B)?"
 _PORT = re.compile(r"\d{1,5}")
 
 
@@ -64,7 +64,7 @@ class _Seconds(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, _parameter: click.Parameter | None, _ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
-        found = _DURATION.fullmatch(value)
+        found = re.fullmatch(_DURATION, value)
         seconds = float(found[1]) / (1000 if found[2] == "ms" else 1) if found else 0.0
         if found and self._with_unit and not found[2]:
             raise UsageError(
@@ -87,7 +87,7 @@ class _Span(click.ParamType):  # type: ignore[type-arg]
     def convert(
         self, value: Any, _parameter: click.Parameter | None, _ctx: click.Context | None
     ) -> timedelta:
-        found = _SPAN.fullmatch(str(value))
+        found = re.fullmatch(_SPAN, str(value))
         span = timedelta(hours=int(found[1]) * _HOURS[found[2]]) if found else timedelta.max
         if span > _LONGEST_SPAN:
             raise UsageError(
@@ -110,7 +110,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
     name = "SIZE"
 
     def convert(self, value: Any, _parameter: click.Parameter | None, _ctx: click.Context | None) -> int:
-        found = _SIZE.fullmatch(str(value))
+        found = re.fullmatch(_SIZE, str(value))
         if not found:
             raise UsageError(
                 f"`{value}` is not a size", "write bytes, as `500M`, `2.5GB` or `1GiB`", slug="usage.size"

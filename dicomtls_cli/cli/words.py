@@ -27,8 +27,7 @@ WORDS_META_KEY = "dicomtls.words"
 OPTIONS_META_KEY = "dicomtls.options"
 """Where `click.Context.meta` keeps the options and their values, where several peers are named."""
 
-_NAMED = re.compile(r"@[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_VERBOSITY = re.compile(r"-v+")
+_NAMED = r"@[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 
 class Refused(NamedTuple):
@@ -68,7 +67,7 @@ class Dialect(NamedTuple):
 
 def is_name(word: str) -> bool:
     """Tell whether a word that is no option names a peer of a peers file: `@NAME`."""
-    return _NAMED.fullmatch(word) is not None
+    return re.fullmatch(_NAMED, word) is not None
 
 
 def of_click(error: click.UsageError) -> UsageError:
@@ -122,9 +121,15 @@ class _WordCheck:
     """One pass over the words of one command line."""
 
     def __init__(
-        self, words: Sequence[str], declared: Mapping[str, int], dialect: Dialect, program: str
+        self,
+        words: Sequence[str],
+        declared: Mapping[str, int],
+        dialect: Dialect,
+        program: str,
+        long: Mapping[str, str] | None = None,
     ) -> None:
         self.words = list(words)
+        self.long = long or {}
         self.declared = declared
         self.dialect = dialect
         self.program = program
@@ -159,9 +164,9 @@ class _WordCheck:
 
     def _option(self, word: str) -> None:
         if word in self.declared:
-            self.passed += [word, *self._values(word, self.declared[word])]
-        elif _VERBOSITY.fullmatch(word) and self.declared.get("-v") == 0:
-            self.passed += ["-v"] * (len(word) - 1)
+            self.passed += [self.long.get(word, word), *self._values(word, self.declared[word])]
+        elif _is_verbosity(word) and self.declared.get("-v") == 0:
+            self.passed += [self.long.get("-v", "-v")] * (len(word) - 1)
         elif word in self.dialect.refused:
             self._refuse(word)
         elif word in self.dialect.stated:
@@ -219,7 +224,7 @@ class _WordCheck:
     def _is_option(self, word: str) -> bool:
         spelled = word.partition("=")[0] if word.startswith("--") else word
         known = (self.declared, self.dialect.refused, self.dialect.stated)
-        return word == "--" or any(spelled in table for table in known) or bool(_VERBOSITY.fullmatch(word))
+        return word == "--" or any(spelled in table for table in known) or _is_verbosity(word)
 
     def _state(self, word: str, values: list[str]) -> None:
         stated = self.dialect.stated[word]
@@ -251,6 +256,11 @@ class _WordCheck:
         raise UsageError(f"no such option `{shown}`", hint, slug="usage.no-such-option")
 
 
+def _is_verbosity(word: str) -> bool:
+    """Tell whether `word` is `-v`, `-vv` and so on."""
+    return word[:2] == "-v" and not word[1:].strip("v")
+
+
 def _shown(word: str) -> str:
     """Return `word` without what follows an equals sign: it may be a password."""
     name, _, value = word.partition("=")
@@ -271,6 +281,19 @@ def declared_spellings(command: click.Command, ctx: click.Context) -> dict[str, 
     }
 
 
+def _long_spellings(command: click.Command, ctx: click.Context) -> dict[str, str]:
+    """Return a spelling with two dashes for each short one that has it.
+
+    Of a short one click first believes that it is a long one it does not know, and looks for similar ones: 3 ms.
+    """
+    found: dict[str, str] = {}
+    for option in command.get_params(ctx):
+        long = next((spelling for spelling in option.opts if spelling.startswith("--")), None)
+        if long is not None:
+            found |= {spelling: long for spelling in option.opts if len(spelling) == 2}
+    return found
+
+
 class StrictCommand(click.Command):
     """A command that checks every word before click parses it.
 
@@ -289,7 +312,8 @@ class StrictCommand(click.Command):
         ctx.meta[WORDS_META_KEY] = tuple(args)
         if not ctx.resilient_parsing:  # completion: the line is not complete yet
             declared = declared_spellings(self, ctx)
-            check = _WordCheck(args, declared, self.dialect, ctx.command_path)
+            long = _long_spellings(self, ctx)
+            check = _WordCheck(args, declared, self.dialect, ctx.command_path, long)
             check.run(stop_at_positional=False)
             ctx.meta.setdefault(STATED_META_KEY, []).extend(check.notes)
             args = check.passed

@@ -20,6 +20,7 @@ from dicomtls_cli.services.head import (
     read_head,
     read_meta,
 )
+from dicomtls_cli.services.likeness import Likeness
 from dicomtls_cli.services.skipped import Skipped, broken, not_dicom, truncated, unreadable, wrongly_encoded
 from dicomtls_cli.services.syntax import DEFLATED_LITTLE, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from dicomtls_cli.services.syntax import transfer_syntax as syntax_of
@@ -85,15 +86,22 @@ def passed_over(directory: Directory) -> Skipped:
     return not_dicom(directory.path, "it is a DICOMDIR", expected=False)
 
 
-def look_at(path: Path, *, named: bool = False) -> Instance | Skipped | Directory:
-    """As `read_instance`, with a DICOMDIR told apart."""
+def likeness() -> Likeness:
+    """Return what lets `look_at` remember the file before."""
+    return Likeness(_META_AT, _WANTED)
+
+
+def look_at(
+    path: Path, *, named: bool = False, like: Likeness | None = None
+) -> Instance | Skipped | Directory:
+    """As `read_instance`, with a DICOMDIR told apart; with `like`, a file like the one before is known by that."""
     try:
         file = os.open(path, _READ)
         try:
             about = os.fstat(file)
             if not stat.S_ISREG(about.st_mode):
                 return not_dicom(path, "it is no regular file", expected=named)
-            return _File(path, file, about, named).judged()
+            return _File(path, file, about, named, like).judged()
         finally:
             os.close(file)
     except (OSError, ValueError) as error:  # ValueError: an embedded NUL
@@ -103,12 +111,15 @@ def look_at(path: Path, *, named: bool = False) -> Instance | Skipped | Director
 class _File:
     """An open file, and what was read of it from its start."""
 
-    def __init__(self, path: Path, file: int, about: os.stat_result, named: bool) -> None:
+    def __init__(
+        self, path: Path, file: int, about: os.stat_result, named: bool, like: Likeness | None
+    ) -> None:
         self.path = path
         self.file = file
         self.size = about.st_size
         self.modified = about.st_mtime_ns
         self.named = named
+        self.like = like
         self.data = os.read(file, _FIRST_READ)
 
     def judged(self) -> Instance | Skipped | Directory:
@@ -151,6 +162,8 @@ class _File:
     # ------------------------------------------------------------------ the three ways to begin
 
     def _with_meta(self) -> Instance | Skipped | Directory:
+        if self.like is not None and (alike := self.like.read(self.data)):
+            return self._sendable(*alike, "")
         try:
             meta = self._meta(_META_AT)
         except HeadError as error:
@@ -187,7 +200,10 @@ class _File:
             except HeadError as error:
                 reason = str(error)
         if head is not None and not head.absent:
-            return self._sendable(meta, head.values, _and(remark, *_differences(meta, head.values)))
+            remark = _and(remark, *_differences(meta, head.values))
+            if self.like is not None and not remark:
+                self.like.learn(self.data, meta, head.values)
+            return self._sendable(meta, head.values, remark)
         # Bytes in another encoding may look like a data set without these UIDs.
         actual = guess_transfer_syntax(self.data[meta.offset : meta.offset + 6])
         if (

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -81,8 +81,9 @@ class Aside(Generic[T]):
             self._drop(result)
 
 
-Line = Iterator[T | Wait | Aside[Any]]
-"""What yields something for whoever runs it, or what it waits for."""
+if TYPE_CHECKING:
+    Line = Iterator[T | Wait | Aside[Any]]
+    """What yields something for whoever runs it, or what it waits for."""
 
 
 class Lines(Generic[T]):

@@ -6,13 +6,12 @@ and leaves before anybody is told how that went.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from dicomtls_cli.dimse.command import (
     Command,
@@ -48,7 +47,9 @@ _QUICK = (
 _FIRST_PAUSE = 1.0  # seconds before the first association that is tried again; twice as long for each further
 _LONGEST_PAUSE = 30.0
 _GLANCE = 0.1  # seconds between two looks, in a pause, whether all is to end
-_Waits = Generator[Wait | Aside[Any], None, None]
+if TYPE_CHECKING:
+    _Waits = Generator[Wait | Aside[Any], None, None]
+
 _TRANSIENT = 2  # the result of an A-ASSOCIATE-RJ that may pass, PS3.8 9.3.4
 
 
@@ -187,12 +188,17 @@ class Sender:
         self._agenda.look_further()
         if self._ahead is not None or self._ending.is_set():
             return
-        with contextlib.suppress(Exception):  # the source's failure; it comes again when its turn is
+        # What fails here fails again when its turn has come, and is told then. (`suppress` is slow.)
+        try:
             self._ahead = self._agenda.next(self._proposed)
+        except Exception:
+            return
         way = self._ahead and self._way(self._ahead)
         if self._ahead is not None and way and not way.refusal:
-            with contextlib.suppress(DicomTlsError, OSError):  # its turn will come, and tell what is wrong
+            try:
                 self._staged = self._stage(self._ahead, way)
+            except (DicomTlsError, OSError):
+                self._staged = None
 
     def _await_response(self) -> _Waits:
         association = self._association

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from io import BytesIO
+from io import BytesIO, FileIO
 from typing import IO, NamedTuple
 
 from dicomtls_cli.dimse.command import Priority
@@ -61,7 +61,7 @@ def open_data_set(instance: Instance) -> tuple[IO[bytes], int]:
     Every fragment has to be even (PS3.7 Annex F); a deflated stream of odd length gets one NUL after its
     end (PS3.5 A.5), any other data set of odd length is malformed.
     """
-    file = open(instance.path, "rb", buffering=0)  # noqa: PTH123, SIM115 - half of Path.open's cost; kept open
+    file = FileIO(instance.path)  # a third of the cost of Path.open
     try:
         about = os.fstat(file.fileno())
         if about.st_size != instance.size or about.st_mtime_ns != instance.modified:

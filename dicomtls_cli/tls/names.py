@@ -9,9 +9,9 @@ from typing import Any
 
 # OpenSSL takes a star for letters, digits and hyphens only, and only in front of a parent made of such.
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
-_STAR = re.compile(rf"\*((?:\.{_LABEL}){{2,}})")
+_STAR = rf"\*((?:\.{_LABEL}){{2,}})"
 # What ends in a number is an IP address, or would be one to some resolver; it is no DNS name.
-_DNS_NAME = re.compile(r"(?:[a-z0-9_-]+\.)*(?![0-9]+$)[a-z0-9_-]+")
+_DNS_NAME = r"(?:[a-z0-9_-]+\.)*(?![0-9]+$)[a-z0-9_-]+"
 
 
 _SHORT_NAMES = {  # RFC 4514 section 3
@@ -25,7 +25,7 @@ _SHORT_NAMES = {  # RFC 4514 section 3
     "domainComponent": "DC",
     "userId": "UID",
 }
-_SPECIAL = re.compile(r'[\\"+,;<>]|^[ #]| \Z')  # RFC 4514 section 2.4
+_SPECIAL = r'[\\"+,;<>]|^[ #]| \Z'  # RFC 4514 section 2.4
 
 
 def host_matches(host: str, certificate: Mapping[str, Any]) -> bool:
@@ -58,7 +58,7 @@ def subject_text(certificate: Mapping[str, Any]) -> str:
 
 
 def _escaped(value: str) -> str:
-    return _SPECIAL.sub(lambda found: f"\\{found[0]}", value).replace("\0", r"\00")
+    return re.sub(_SPECIAL, lambda found: f"\\{found[0]}", value).replace("\0", r"\00")
 
 
 def is_address(host: str) -> bool:
@@ -87,9 +87,9 @@ def _dns_matches(host: str, pattern: str) -> bool:
     if not host.isascii() or not pattern.isascii():  # before lower(), which makes a `k` of a Kelvin sign
         return False
     host, pattern = host.lower(), pattern.lower()
-    if not _DNS_NAME.fullmatch(host):
+    if not re.fullmatch(_DNS_NAME, host):
         return False
-    star = _STAR.fullmatch(pattern)
+    star = re.fullmatch(_STAR, pattern)
     if star is None:
         return host == pattern
     # A star stands for exactly one whole label, and never for a whole domain such as `*.com`.

@@ -44,7 +44,7 @@ def _member(kind: type[StrEnum], word: str) -> StrEnum:
         ) from None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False, match_args=False)  # each would be made at every start
 class TlsPolicy:
     """Everything a TLS context is made from, checked for sense.
 

@@ -46,6 +46,12 @@ def lay_out(
         head = b""
     first = HEAD - len(head)
     block[first:HEAD] = head
+    if 0 < length <= fragment:  # most small objects: one PDU, and nothing to remember for the next block
+        end = HEAD + 12 + length
+        block[HEAD : HEAD + 12] = data_pdu_header(context_id, False, True, length)
+        _read_block(data, [block[HEAD + 12 : end]], length)
+        yield block[first:end]
+        return
     capacity = (len(block) - HEAD) // step
     full = data_pdu_header(context_id, False, False, fragment)
     slots: list[memoryview] = []
