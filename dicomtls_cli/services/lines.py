@@ -124,9 +124,7 @@ class Lines(Generic[T]):
             if isinstance(item, Aside):
                 try:
                     threading.Thread(target=self._do, args=(line, item), daemon=True, name=_THREAD).start()
-                except (
-                    RuntimeError
-                ):  # this machine has no more threads: the line does it, and the others wait
+                except RuntimeError:  # no more threads on this machine: the line does it, the others wait
                     continue
                 self._aside += 1
                 return

@@ -49,6 +49,7 @@ T = TypeVar("T")
 PduT = TypeVar("PduT", bound=Pdu)
 
 _BLOCK = 256 * 1024  # bytes of P-DATA gathered into one send
+_TURN = 4  # blocks that one of several associations sends before another has its turn
 _LONG = 1 << 20  # bytes of a data set from which on its blocks are corked, whoever gets them
 _LARGE_FRAGMENT = 64 * 1024
 _SHORT_BLOCK = 64 * 1024  # ... where the time-out is short, so that progress is seen in time
@@ -172,16 +173,18 @@ class Association:
     def transmit(self, *, wait: bool = True) -> bool:
         """Send what was staged, to its end; return True then.
 
-        Without `wait`, False is returned when the connection takes no more for now: call again once it can be
-        written, or when `dimse_timeout` is over. Data that cannot be read, or ends early, in the middle raises
-        InputError after an A-ABORT: nothing is ever padded (PS3.7 Annex F), and nothing else can follow half a
-        data set.
+        Without `wait`, False is returned when the connection takes no more for now, and after every few blocks, so
+        that others have their turn: call again once it can be written, or when `dimse_timeout` is over. Data that
+        cannot be read, or ends early, in the middle raises InputError after an A-ABORT: nothing is ever padded
+        (PS3.7 Annex F), and nothing else can follow half a data set.
         """
+        turn = _TURN
         while self._staged is not None:
             if wait:
                 self._send(self._staged, self.dimse_timeout, corked=self._corked)
-            elif not self._send_some():
+            elif turn == 0 or not self._send_some():
                 return False
+            turn -= 1
             try:
                 self._staged = next(self._blocks, None)
             except InputError:
