@@ -11,12 +11,15 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T")
 
-_THREAD = "dicomtls-aside"
+THREAD = "dicomtls-aside"
+"""How the threads are called in which something is done aside."""
+
+_LONGEST_WAIT = 86400.0  # seconds; `poll` takes no more than 24 days
 
 
 class _HasFile(Protocol):
@@ -82,7 +85,7 @@ class Aside(Generic[T]):
 
 
 if TYPE_CHECKING:
-    Line = Iterator[T | Wait | Aside[Any]]
+    Line = Generator[T | Wait | Aside[Any], None, None]
     """What yields something for whoever runs it, or what it waits for."""
 
 
@@ -112,6 +115,8 @@ class Lines(Generic[T]):
                     return
                 self._await_some()
         finally:
+            for line in (*self._waiting, *self._ready):
+                line.close()  # what it holds is let go of now, not when it is found to be garbage
             self._reader.close()
             self._writer.close()
 
@@ -123,7 +128,7 @@ class Lines(Generic[T]):
                 return
             if isinstance(item, Aside):
                 try:
-                    threading.Thread(target=self._do, args=(line, item), daemon=True, name=_THREAD).start()
+                    threading.Thread(target=self._do, args=(line, item), daemon=True, name=THREAD).start()
                 except RuntimeError:  # no more threads on this machine: the line does it, the others wait
                     continue
                 self._aside += 1
@@ -141,7 +146,7 @@ class Lines(Generic[T]):
     def _await_some(self) -> None:
         """Wait until at least one line can go on."""
         until = min((wait.until for wait in self._waiting.values()), default=None)
-        timeout = None if until is None else max(until - time.monotonic(), 0.0)
+        timeout = None if until is None else min(max(until - time.monotonic(), 0.0), _LONGEST_WAIT)
         readable, writable = [self._reader.fileno()], list[int]()
         for wait in self._waiting.values():
             if wait.connection is not None:

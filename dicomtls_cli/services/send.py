@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 from dicomtls_cli.errors import DicomTlsError
 from dicomtls_cli.services.agenda import Agenda, Kind, as_stored
-from dicomtls_cli.services.lines import Aside, Lines, Wait
+from dicomtls_cli.services.lines import THREAD, Aside, Lines, Wait
 from dicomtls_cli.services.outcome import Outcome, not_sent
 from dicomtls_cli.services.peer import Peer, Requestor
 from dicomtls_cli.services.scan import Instance
@@ -138,13 +138,14 @@ class _Crew:
         try:
             yield from lines.run()
         finally:
-            for sender in senders:
-                sender.abandon()
+            _abandon(senders)
         if failures:
             raise failures[0]
         yield from self.after(senders)
 
-    def line(self, sender: Sender, failures: list[Exception]) -> Iterator[Outcome | Wait | Aside[Any]]:
+    def line(
+        self, sender: Sender, failures: list[Exception]
+    ) -> Generator[Outcome | Wait | Aside[Any], None, None]:
         """Let `sender` work; what it fails with ends the others in order."""
         try:
             yield from sender.steps()
@@ -166,3 +167,21 @@ class _Crew:
         yield from self.alone(
             is_first=False
         )  # what one that gave up handed back when the others were through
+
+
+def _abandon(senders: list[Sender]) -> None:
+    """Abort what is still open, all of it at once: a peer that does not take it costs seconds."""
+    threads = []
+    for sender in senders:
+        if not sender.is_open:
+            sender.abandon()
+            continue
+        thread = threading.Thread(target=sender.abandon, daemon=True, name=THREAD)
+        try:
+            thread.start()
+        except RuntimeError:  # this machine has no more threads
+            sender.abandon()
+        else:
+            threads.append(thread)
+    for thread in threads:
+        thread.join()

@@ -46,6 +46,7 @@ _QUICK = (
 )  # bytes that leave before the outcome of the last instance is told: a report must not lag behind
 _FIRST_PAUSE = 1.0  # seconds before the first association that is tried again; twice as long for each further
 _LONGEST_PAUSE = 30.0
+_REST = 0.5  # seconds in which the rest of a response is not worth a thread
 _GLANCE = 0.1  # seconds between two looks, in a pause, whether all is to end
 if TYPE_CHECKING:
     _Waits = Generator[Wait | Aside[Any], None, None]
@@ -145,12 +146,19 @@ class Sender:
         told, self._told = self._told, []
         return told
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is an association that `abandon` would abort."""
+        return self._association is not None and self._association.is_open
+
     def abandon(self) -> None:
         """Abort what is still open: the sending was left in the middle."""
         self._unstage()
         if self._aside is not None:
             self._aside.abandon()
-        if self._association is not None and self._association.is_open:
+            if self._association is not None:  # a thread reads from it
+                self._association.interrupt()
+        elif self._association is not None and self._association.is_open:
             self._association.abort()
 
     # ------------------------------------------------------------------ the loop's three steps
@@ -205,15 +213,30 @@ class Sender:
         assert association is not None
         awaited = {number: sent.context_id for number, sent in self._outstanding.items()}
         until = time.monotonic() + association.dimse_timeout
-        if not association.has_buffered:
-            yield Wait(association, False, until)
+
+        def expect() -> Command:
+            return expect_response(association, awaited, self._responses.read, until=until)
+
         try:
-            response = expect_response(association, awaited, self._responses.read, until=until)
+            if not self._is_beside or (yield from self._is_here(association, until)):
+                response = expect()
+            else:  # half of one, or none, or a farewell: whatever it is, no other line waits for it
+                response = yield from self._set_aside(Aside(expect, drop=lambda _: association.close()))
         except AssociationLost as error:
             yield from self._lose(error)
             return
         assert response.responded_to is not None
         self._tell(self._judge(self._outstanding.pop(response.responded_to), response))
+
+    def _is_here(self, association: Association, until: float) -> Generator[Wait, None, bool]:
+        """Wait for a response; tell whether it can be taken without a further wait."""
+        if not association.has_buffered:
+            yield Wait(association, False, until)
+        while (is_here := association.has_command()) is None and time.monotonic() < until:
+            if association.has_buffered:  # the rest of a response that has begun has a deadline of its own
+                until = min(until, time.monotonic() + _REST)
+            yield Wait(association, False, until)
+        return bool(is_here)
 
     # ------------------------------------------------------------------ associations
 

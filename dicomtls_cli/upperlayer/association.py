@@ -57,6 +57,7 @@ _SHORT_TIMEOUT = 5.0  # seconds
 _PARTING_TIMEOUT = 2.0  # seconds for an A-ABORT to leave, or for a reason to be read after a failed send
 _AT_HAND = 0.1  # seconds to read what has already arrived
 _COMMAND_LIMIT = 64 * 1024  # bytes of one command set
+_LONG_COMMAND = 32 * 1024  # bytes of a PDU that is not taken for a command set before it is read
 _EMPTY_PDVS = 64  # in a row
 
 
@@ -196,6 +197,9 @@ class Association:
         """Send what leaves at once of the block that is staged; tell whether that was all of it."""
         block = self._staged
         assert block is not None
+        late = self._stuck_since is not None and time.monotonic() - self._stuck_since >= self.dimse_timeout
+        if late and not self._stream.is_writable():  # it may find some room all the same: that is no progress
+            self._give_up_sending()
         try:
             self._staged = rest = self._stream.send_some(block, corked=self._corked)
         except OSError as error:
@@ -206,10 +210,13 @@ class Association:
         if not rest:
             self._stuck_since = None
         elif now - self._stuck_since >= self.dimse_timeout:
-            # Half a PDU may be out: no A-ABORT can follow it.
-            failure = AssociationTimeout("the peer took nothing", self.dimse_timeout)
-            self._explain_failed_send(failure, TimeoutError())
+            self._give_up_sending()
         return not rest
+
+    def _give_up_sending(self) -> NoReturn:
+        # Half a PDU may be out: no A-ABORT can follow it.
+        failure = AssociationTimeout("the peer took nothing", self.dimse_timeout)
+        self._explain_failed_send(failure, TimeoutError())
 
     # ------------------------------------------------------------------ receiving
 
@@ -221,6 +228,21 @@ class Association:
     def has_buffered(self) -> bool:
         """Whether something the peer sent is here already, and was read from the connection."""
         return self._stream.buffered > 0
+
+    def has_command(self) -> bool | None:
+        """Tell whether `receive` returns at once: a whole command set is here, in one PDU.
+
+        False: something else has begun, for which `receive` may have to wait. None: too little came to tell; once the
+        connection can be read, call again. Raises AssociationLost.
+        """
+        if self._pdu_left:
+            return False
+        found = _is_command(self._stream.at_hand(read=False))
+        if found is None:
+            found = _is_command(
+                self._guard(lambda: self._stream.at_hand(read=True), "no message came", self.dimse_timeout)
+            )
+        return found
 
     def receive(
         self, *, timeout: float | None = None, until: float | None = None
@@ -381,9 +403,17 @@ class Association:
     def abort(self, *, source: int = 0, reason: int = 0) -> None:
         """Send an A-ABORT (source 0: we as service user; 2: as provider, with `reason`) and close."""
         self.is_open = False
+        if self._stuck_since is not None:  # half a PDU may be out: no A-ABORT can follow it
+            self._stream.close()
+            return
         with contextlib.suppress(OSError):
             self._stream.send(encode(Abort(source, reason)), _PARTING_TIMEOUT)
         self._stream.linger()
+
+    def interrupt(self) -> None:
+        """Make a wait in another thread end: the connection is shut down without a word."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._stream.socket, socket.SHUT_RDWR)  # not SSLSocket's: that forgets TLS
 
     def close(self) -> None:
         """Close the connection without a word; for use after a failure, and by `with closing(...)`."""
@@ -476,3 +506,15 @@ class Association:
         if logger.isEnabledFor(logging.DEBUG):
             for line in describe(pdu):
                 logger.debug("%s", line)
+
+
+def _is_command(begun: memoryview) -> bool | None:
+    """Tell whether what has `begun` is a whole command set in one PDU, None where too little came to tell."""
+    if len(begun) < 6:
+        return None
+    length = int.from_bytes(begun[2:6], "big")
+    if begun[0] != PduType.P_DATA or not 6 <= length <= _LONG_COMMAND:
+        return False
+    if len(begun) < 6 + length:
+        return None
+    return int.from_bytes(begun[6:10], "big") == length - 4 and begun[11] & 3 == 3

@@ -1,11 +1,12 @@
 """Bytes in and out of one connected socket, with deadlines. No PDUs here.
 
-The socket may be plain or TLS: only `recv_into`, `send`, `settimeout` and `setsockopt` are used.
+The socket may be plain or TLS: only `recv_into`, `send`, `settimeout` and `setsockopt` are used, and `pending` of TLS.
 """
 
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import time
@@ -38,6 +39,7 @@ class Stream:
         self._memory = memoryview(b"")  # allocated at the first read: an idle handshake costs no buffer
         self._start = self._end = 0
         self._timeout = -1.0
+        self._is_corked = False
         # Peers in the field (DCMTK 3.6, Orthanc) leave Nagle on and write each message in two pieces; only
         # an immediate acknowledgement of the first lets them send the second without a 40 ms pause.
         # Linux clears the mode by itself, hence before every read.
@@ -49,8 +51,25 @@ class Stream:
 
     @property
     def buffered(self) -> int:
-        """Bytes that were read from the socket and not taken yet."""
-        return self._end - self._start
+        """Bytes that were read from the connection and not taken yet, the rest of a TLS record among them."""
+        return (
+            self._end - self._start + (self.socket.pending() if isinstance(self.socket, ssl.SSLSocket) else 0)
+        )
+
+    def at_hand(self, *, read: bool) -> memoryview:
+        """Return a view of what was not taken yet, with `read` also of what the socket has, without a wait for it.
+
+        Raises OSError, or PeerClosed where nothing more will come.
+        """
+        if read:
+            if len(self._memory) - self._end < _RECORD:  # no rest of a record is left where nobody sees it
+                self._make_room()
+            self._set_timeout(0.0)
+            try:
+                self._read_into_memory()
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return self._memory[self._start : self._end]
+        return self._memory[self._start : self._end]
 
     def fill(self, count: int, deadline: float) -> memoryview:
         """Return a view of the next `count` bytes (at most 64 KiB) without taking them."""
@@ -105,17 +124,26 @@ class Stream:
         """
         self._set_timeout(0.0)
         view = memoryview(data)
-        cork = self._cork if corked and len(view) > _PIECE else None
-        if cork is not None:
-            self.socket.setsockopt(socket.IPPROTO_TCP, cork, 1)
+        if self._cork is not None and corked and len(view) > _PIECE and not self._is_corked:
+            self.socket.setsockopt(socket.IPPROTO_TCP, self._cork, 1)
+            self._is_corked = True
         try:
             while view:
                 view = view[self.socket.send(view) :]
         except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             return view
-        if cork is not None:
-            self.socket.setsockopt(socket.IPPROTO_TCP, cork, 0)
+        if self._cork is not None and self._is_corked:  # perhaps since a call that sent only the beginning
+            self.socket.setsockopt(socket.IPPROTO_TCP, self._cork, 0)
+            self._is_corked = False
         return view
+
+    def is_writable(self) -> bool:
+        """Tell whether the system calls the socket writable now."""
+        if not hasattr(select, "poll"):
+            return bool(select.select([], [self.socket], [], 0)[1])
+        poll = select.poll()
+        poll.register(self.socket, select.POLLOUT)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         """Close at once."""
@@ -142,6 +170,9 @@ class Stream:
         if remaining <= 0:
             raise TimeoutError("timed out")
         self._set_timeout(remaining)
+        self._read_into_memory()
+
+    def _read_into_memory(self) -> None:
         if self._quickack is not None:
             self.socket.setsockopt(socket.IPPROTO_TCP, self._quickack, 1)
         count = self.socket.recv_into(self._memory[self._end :])
@@ -151,7 +182,9 @@ class Stream:
 
     def _set_timeout(self, seconds: float) -> None:
         # Setting it costs a system call; one that is a few milliseconds off serves as well.
-        if abs(seconds - self._timeout) > _TIMEOUT_SLACK or seconds < _TIMEOUT_SLACK:
+        if seconds != self._timeout and (
+            abs(seconds - self._timeout) > _TIMEOUT_SLACK or seconds < _TIMEOUT_SLACK
+        ):
             self._timeout = seconds
             self.socket.settimeout(seconds)
 

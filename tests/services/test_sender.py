@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import itertools
 import os
 import socket
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dicomtls_cli.dimse.command import decode
+from dicomtls_cli.dimse.command import decode, encode, response
 from dicomtls_cli.errors import AssociationLost, ConnectionFailed
 from dicomtls_cli.services import agenda
 from dicomtls_cli.services import sender as module
@@ -40,7 +42,9 @@ from tests.services.test_send import (
 from tests.support.objects import data_set, write
 from tests.support.scripted import (
     ABORT,
+    LIMIT,
     MR,
+    P_DATA,
     RELEASE,
     RELEASE_RP,
     RQ,
@@ -48,6 +52,8 @@ from tests.support.scripted import (
     accept,
     listening,
     listening_at_once,
+    p_data,
+    pdv,
     reject,
 )
 from tests.support.server import Events, serving
@@ -511,6 +517,100 @@ def test_who_leaves_the_jobs_ends_them(tmp_path) -> None:
         if thread.name.startswith("dicomtls-aside"):
             thread.join(10)
     assert threading.active_count() <= before
+
+
+def test_half_a_response_keeps_no_other_association_from_going_on(tmp_path) -> None:
+    """The first gets the rest of its response only when the second has everything else."""
+    wanted = made(tmp_path, 30)
+    all_else = threading.Event()
+    numbers = iter(range(2))
+
+    def script(peer: Scripted) -> None:
+        is_first = next(numbers) == 0
+        peer.accept()
+        context_id, command, _ = take(peer)
+        if is_first:
+            answer = p_data(pdv(context_id, encode(response(command, 0)), command=True))
+            peer.send(answer[:40])
+            assert all_else.wait(10)
+            peer.send(answer[40:])
+        else:
+            STORED(peer, context_id, command)
+        answer_until_release(peer)
+        all_else.set()
+
+    with listening_at_once(2, script) as port:
+        found = outcomes(port, wanted, jobs=2)
+    assert slugs(found) == [""] * 30
+
+
+def answer_until_release(peer: Scripted) -> None:
+    while True:
+        pdu_type, body = peer.read_pdu()
+        if pdu_type == RELEASE:
+            peer.send(RELEASE_RP)
+            return
+        context_id, command, _ = take_from(peer, body)
+        STORED(peer, context_id, command)
+
+
+def test_an_answer_is_in_time_however_late_it_is_looked_at(tmp_path) -> None:
+    """Whoever takes the outcomes does so more slowly than a peer may answer, which was answered long ago."""
+    wanted = made(tmp_path, 8)
+    later = threading.Event()
+
+    def script(peer: Scripted) -> None:
+        peer.accept()
+        answer_until_release(peer)
+
+    with listening_at_once(3, script) as port:
+        sending = send(Peer("127.0.0.1", port), wanted, Requestor(timeouts=SOON), Wishes(), jobs=3)
+        found = []
+        for outcome in sending:
+            found.append(outcome)
+            if len(found) in (3, 4):
+                later.wait(SOON.dimse * 1.5)
+    assert slugs(found) == [""] * 8
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_who_leaves_aborts_all_associations_at_once_and_keeps_no_file_open(is_large, tmp_path) -> None:
+    """No peer closes its connection before all were told; none is told after another was waited for."""
+    made(tmp_path, 1)
+    if is_large:
+        large(tmp_path, *range(100, 103))
+    else:
+        made(tmp_path, 4)
+    told = threading.Barrier(3)
+    numbers = iter(range(3))
+    busy = threading.Barrier(3)
+
+    def script(peer: Scripted) -> None:
+        is_first = next(numbers) == 0
+        peer.accept()
+        if is_first:
+            context_id, command, _ = take(peer)
+            busy.wait(LIMIT)
+            STORED(peer, context_id, command)
+        else:
+            peer.expect(P_DATA)
+            busy.wait(LIMIT)
+        with contextlib.suppress(OSError):
+            while peer.sock.recv(1 << 20):
+                pass
+        told.wait(0.9)  # less than a peer is waited for
+
+    with listening_at_once(3, script) as port:
+        sending = send(Peer("127.0.0.1", port), instances(tmp_path), Requestor(), Wishes(), jobs=3)
+        next(sending)
+        gc.disable()
+        try:
+            sending.close()
+            if Path("/proc/self/fd").exists():
+                files = [os.path.realpath(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")]  # noqa: PTH208
+                assert not [file for file in files if file.startswith(str(tmp_path))]
+        finally:
+            gc.enable()
 
 
 # --- an end in order -----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import socket
 import ssl
@@ -1223,6 +1224,23 @@ def test_over_tls_too_a_peer_that_aborts_in_mid_object_is_understood_every_time(
             association.request(ASKED)
             with pytest.raises(AssociationAborted):
                 association.send(3, COMMAND, source, LARGE)
+
+
+def test_what_is_left_of_a_tls_record_is_told_of(pki) -> None:
+    """Whoever waits for the socket does not see it: it was read from there already."""
+    client, server = tls_pair(pki.scp.cert, pki.scp.key)
+
+    def script(peer: Scripted) -> None:
+        with server.wrap_socket(peer.sock, server_side=True) as secured:
+            secured.sendall(bytes(100))
+            with contextlib.suppress(OSError):
+                secured.recv(1)
+
+    with played(script) as plain, client.wrap_socket(plain, server_hostname="localhost") as sock:
+        association = patient(sock)
+        assert not association.has_buffered
+        assert sock.recv(10) == bytes(10)
+        assert association.has_buffered
 
 
 # --- the socket ------------------------------------------------------------------------------------------

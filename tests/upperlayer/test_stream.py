@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 import time
@@ -221,3 +222,18 @@ def test_memory_is_taken_with_the_first_byte_only() -> None:
         theirs.sendall(b"a")
         idle.take(1, later())
         assert BUFFER <= len(idle._memory) < 2 * BUFFER
+
+
+def test_a_block_that_leaves_piece_by_piece_leaves_no_cork_behind() -> None:
+    """Else whatever is sent next waits for 200 ms, since it fills no segment."""
+    if not hasattr(socket, "TCP_CORK"):
+        pytest.skip("this system has no TCP_CORK")
+    with played(until_left) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        stream, rests = Stream(sock), []
+        rest = memoryview(bytes(1 << 20))
+        while rest := stream.send_some(rest, corked=True):
+            rests.append(len(rest))
+            select.select([], [sock], [], LIMIT)
+        assert rests[-1] <= 64 * 1024
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == 0
