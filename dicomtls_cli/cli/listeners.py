@@ -102,31 +102,33 @@ class _Reporter:
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
         self._lock = threading.Lock()
-        self._has_reader = True
+        self._has_reader = terminal.as_json or terminal.verbosity >= 0
         self._totals = Totals()
 
     def __call__(self, event: Event) -> None:
-        is_silent = self._terminal.verbosity < 0 and not self._terminal.as_json
         with self._lock:
             self._totals.add(event)
-            if not is_silent:
+            if self._has_reader:
                 # Peers' strings are in it: whatever they hold, an event is one line.
-                self._tell(printable(_line(event), limit=10_000), _record(event))
+                self._tell(lambda: printable(_line(event), limit=10_000), lambda: _record(event))
 
     def total(self) -> None:
         """Tell what the whole run came to."""
         with self._lock:
             record = self._totals.as_dict()
             words = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in record.items())
-            self._tell(f"total {words}", {"event": "total", **record})
+            self._tell(lambda: f"total {words}", lambda: {"event": "total", **record})
 
-    def _tell(self, line: str, record: dict[str, Any]) -> None:
+    def _tell(self, line: Callable[[], str], record: Callable[[], dict[str, Any]]) -> None:
+        """Print one of the two, and make only that one: it is done for each instance."""
         if not self._has_reader:
             return
         time = datetime.now().astimezone().isoformat(timespec="milliseconds")
         try:
-            self._terminal.result(f"{time} {line}")
-            self._terminal.record({"time": time, **record})
+            if self._terminal.as_json:
+                self._terminal.record({"time": time, **record()})
+            else:
+                self._terminal.result(f"{time} {line()}")
         except OutputError as error:
             # Who reads our output may leave; the images still have to be received.
             self._has_reader = False

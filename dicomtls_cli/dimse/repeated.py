@@ -57,9 +57,10 @@ class CommandReader:
             uid = data[uid_at:].decode("latin-1").strip(" \0")
             if uid or known.field != CommandField.C_STORE_RQ:  # which is malformed without
                 number = _U16.unpack_from(data, at)[0]
+                # What `_replace` would return, in half of its time.
                 if known.is_response:
-                    return known._replace(responded_to=number, sop_instance=uid)
-                return known._replace(message_id=number, sop_instance=uid)
+                    return Command(known.field, known.message_id, number, known.sop_class, uid, *known[5:])
+                return Command(known.field, number, known.responded_to, known.sop_class, uid, *known[5:])
         command = decode(data)
         self._learn(data, command)
         return command

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import time
 from pathlib import Path
 
@@ -20,6 +21,8 @@ _SPACE_SECONDS = 1.0  # between two looks where nothing is to stay free
 _LITTLE_SPACE = 1 << 30  # bytes under which free space is warned of, or under 5 % of the whole
 # Of file systems that know no hard links: FAT, some network shares.
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
+# Of file systems (proc(5), mountinfo) that reserve the space for what is written while it is written.
+_LOCAL = frozenset(("btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs"))
 
 
 class NoRoom(Exception):
@@ -123,7 +126,7 @@ def lock(file: int, *, wait: bool = True) -> None:
         fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def give_name(part: str, target: Path) -> bool:
+def give_name(part: str, target: str) -> bool:
     """Move `part` to `target`; return False, and do nothing, where something is there. Raises OSError.
 
     Without hard links two processes, though not two who hold one lock, may both find nothing there.
@@ -142,6 +145,25 @@ def give_name(part: str, target: Path) -> bool:
     with contextlib.suppress(OSError):  # it is where it belongs; an orphan is removed at the next start
         os.unlink(part)  # noqa: PTH108 - as a Path it would cost more than the call
     return True
+
+
+def is_local(folder: Path) -> bool:
+    """Tell whether `folder` is on a file system of this machine that tells of a full disk when it is written to.
+
+    Where that cannot be found out it is not, as with a network share, which may tell when the file is closed.
+    """
+    place = folder.resolve()
+    try:
+        mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        # Of mounts on one folder the last one counts. A blank in its name is written as an octal number.
+        found = {_plain(words[4]): words[words.index("-") + 1] for words in mounts}
+    except (OSError, ValueError, IndexError):
+        return False
+    return next((found[str(path)] in _LOCAL for path in (place, *place.parents) if str(path) in found), False)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), text)
 
 
 def sync_folder(folder: Path) -> None:

@@ -94,17 +94,17 @@ class Totals:
     def add(self, event: Event) -> None:
         """Count `event`."""
         match event:
+            case Received(instance=instance):  # the most by far, hence the first
+                if instance.stored is None:
+                    self.not_stored += 1
+                else:
+                    self.stored += 1
+                    self.replaced += instance.stored.replaced
+                    self.bytes += instance.stored.length
             case Opened():
                 self.associations += 1
             case Refused():
                 self.refused += 1
-            case Received(instance=instance) if instance.stored is None:
-                self.not_stored += 1
-            case Received(instance=instance):
-                assert instance.stored is not None
-                self.stored += 1
-                self.replaced += instance.stored.replaced
-                self.bytes += instance.stored.length
 
     def as_dict(self) -> dict[str, int]:
         """Return the counts by their names, in their order."""

@@ -41,6 +41,7 @@ _ITEMS = 0xFFFE0000  # this group and those above stand in sequences only
 _FIRST_PIXELS = 0x7FE00008
 _PIXELS = frozenset({_FIRST_PIXELS, 0x7FE00009, 0x7FE00010})
 _META_CLASS, _META_INSTANCE, _META_SYNTAX = 0x0002, 0x0003, 0x0010  # in group 0002
+_SHORT_HEADER = 8  # bytes of an element before its value, with most VRs
 _META_UIDS = (_META_CLASS, _META_INSTANCE, _META_SYNTAX)
 
 
@@ -256,11 +257,36 @@ def encode_meta(
     The AE titles are those of (0002,0016), (0002,0017) and (0002,0018); an empty one is left out. Raises
     HeadError for a value that has a character beyond latin-1 or more than 65534 bytes.
     """
+    uid = _latin(sop_instance)
+    before, after = _meta_around(
+        len(uid),
+        sop_class,
+        transfer_syntax,
+        implementation_class,
+        implementation_version,
+        source_ae,
+        sending_ae,
+        receiving_ae,
+    )
+    return before + uid + after
+
+
+@functools.lru_cache(maxsize=256)
+def _meta_around(
+    uid_length: int,
+    sop_class: str,
+    transfer_syntax: str,
+    implementation_class: str,
+    implementation_version: str,
+    source_ae: str,
+    sending_ae: str,
+    receiving_ae: str,
+) -> tuple[bytes, bytes]:
+    """Return what stands before and after the SOP Instance UID, in which alone most instances differ."""
+    start = _encoded(0x0001, b"OB", b"\0\1") + _text_element(0x0002, b"UI", sop_class)
     group = (
-        _encoded(0x0001, b"OB", b"\0\1")
-        + _text_element(0x0002, b"UI", sop_class)
-        # The only one that is another for each instance: remembering it would be of no use.
-        + _text_element.__wrapped__(0x0003, b"UI", sop_instance)
+        start
+        + _text_element(0x0003, b"UI", "0" * uid_length)
         + _text_element(0x0010, b"UI", transfer_syntax)
         + _text_element(0x0012, b"UI", implementation_class)
         + _text_element(0x0013, b"SH", implementation_version)
@@ -269,20 +295,25 @@ def encode_meta(
         + _text_element(0x0018, b"AE", receiving_ae)
     )
     length = _encoded(0x0000, b"UL", struct.pack("<L", len(group)))
-    return b"\0" * PREAMBLE_LENGTH + b"DICM" + length + group
+    whole = bytes(PREAMBLE_LENGTH) + b"DICM" + length + group
+    at = len(whole) - len(group) + len(start) + _SHORT_HEADER
+    return whole[:at], whole[at + uid_length :]
 
 
-@functools.lru_cache(maxsize=256)
 def _text_element(element: int, vr: bytes, text: str) -> bytes:
     """Return an element of group 2, nothing where it has no text."""
     if not text:
         return b""
-    try:
-        value = text.encode("latin-1")
-    except UnicodeEncodeError:
-        raise HeadError(f"{text!a} cannot stand in file meta information") from None
+    value = _latin(text)
     padding = b"\0" if vr == b"UI" else b" "
     return _encoded(element, vr, value + padding if len(value) % 2 else value)
+
+
+def _latin(text: str) -> bytes:
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        raise HeadError(f"{text!a} cannot stand in file meta information") from None
 
 
 def _encoded(element: int, vr: bytes, value: bytes) -> bytes:

@@ -6,9 +6,10 @@ underscores of one component; what the operator wrote was checked when it was pa
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -17,10 +18,11 @@ from dicomtls_cli.errors import UsageError
 SOP_CLASS, SOP_INSTANCE, STUDY_INSTANCE, PATIENT_NAME = 0x00080016, 0x00080018, 0x0020000D, 0x00100010
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9-]+")
-_SAFE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
 # What Windows takes for a device, and our own word for an empty text.
 _DEVICE = r"con|prn|aux|nul|conin\$|conout\$|com\d|lpt\d"
-_RESERVED_NAME = re.compile(rf"(?:{_DEVICE}|unknown)(?:\..*)?", re.IGNORECASE)
+_SAFE_NAME = re.compile(
+    rf"(?!(?ai:{_DEVICE}|unknown)(?:\.|\Z))[A-Za-z0-9](?:[A-Za-z0-9.-]{{0,62}}[A-Za-z0-9])?"
+)
 _DEVICE_NAME = re.compile(rf"(?:{_DEVICE})(?:\..*)?", re.IGNORECASE)
 _LONGEST = 150  # bytes of a component; file systems take 255, and a UID may have to be added
 _MOST_FOLDERS = 10
@@ -34,7 +36,7 @@ def safe_component(text: str) -> str:
     """
     if not text:
         return "unknown"
-    if _SAFE_NAME.fullmatch(text) and not _RESERVED_NAME.fullmatch(text):
+    if _SAFE_NAME.fullmatch(text):
         return text
     return f"{_UNSAFE.sub('_', text).strip('_-')[:40] or 'unnamed'}_{_digest(text)}"
 
@@ -131,22 +133,35 @@ class Layout:
     always_new = False
 
     def __init__(self, components: tuple[tuple[_Piece, ...], ...]) -> None:
-        self._folders = components[:-1]
+        self._folders = tuple(_namer(pieces, _safe_again) for pieces in components[:-1])
         *stem, last = components[-1]
         is_extension = isinstance(last, str) and stem and _EXTENSION.fullmatch(last)
-        self._stem = tuple(stem) if is_extension else components[-1]
+        self._stem = _namer(tuple(stem) if is_extension else components[-1], safe_component)
         self._extension = str(last) if is_extension else ""
         fields = [piece for pieces in components for piece in pieces if isinstance(piece, _Field)]
         self.tags = frozenset(f.source for f in fields if isinstance(f.source, int))
 
     def place(self, subject: Subject) -> Place:
         """Return where `subject` goes; a value it does not have is a visible `unknown`."""
-        folders = tuple(_component(pieces, subject) for pieces in self._folders)
-        return Place(folders, _component(self._stem, subject), self._extension)
+        return Place(tuple([name(subject) for name in self._folders]), self._stem(subject), self._extension)
 
     def addition(self, number: int) -> str:
         """Return "", `_2`, `_3` and so on."""
         return f"_{number}" if number > 1 else ""
+
+
+def _namer(pieces: tuple[_Piece, ...], safe: Callable[[str], str]) -> Callable[[Subject], str]:
+    """Return what makes a component of `pieces`; mostly it is one value alone, which `safe` makes one of."""
+    first = pieces[0]
+    if len(pieces) == 1 and isinstance(first, _Field) and isinstance(first.source, int) and not first.format:
+        tag = first.source
+        if tag == SOP_INSTANCE:
+            return lambda subject: safe(subject.sop_instance)
+        return lambda subject: safe(subject.value(tag))
+    return lambda subject: _component(pieces, subject)
+
+
+_safe_again = functools.lru_cache(maxsize=256)(safe_component)  # of a folder: many instances share it
 
 
 def _component(pieces: tuple[_Piece, ...], subject: Subject) -> str:

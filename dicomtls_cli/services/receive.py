@@ -95,8 +95,10 @@ class _Serving:
         self.receive = receive
         self.report = report
         self.faults = faults
+        self.has_faults = faults != _NO_FAULTS
         self.commands = CommandReader()
         self.stores = 0
+        self.stored: Incoming | None = None  # what is to be finished once it was answered
 
     def answer(self, context_id: int, data: bytes) -> None:
         """Answer one command set, and take in the data set that follows it."""
@@ -108,17 +110,17 @@ class _Serving:
                 raise
             self._refuse(context_id, error.command, MISTYPED_ARGUMENT, error.message)
             return
-        if command.is_response:
+        abstract_syntax = self.association.contexts[context_id].abstract_syntax
+        if command.field == CommandField.C_STORE_RQ and abstract_syntax != VERIFICATION:
+            self._store(context_id, command, abstract_syntax)
+        elif command.is_response:
             self.association.abort(source=2, reason=5)
             raise ProtocolError(f"{command.name}, which answers nothing we asked", abort_reason=5)
-        if command.field == CommandField.C_CANCEL_RQ:
-            return  # what it would cancel is done by the time it is read
-        abstract_syntax = self.association.contexts[context_id].abstract_syntax
-        if command.field == CommandField.C_ECHO_RQ and abstract_syntax == VERIFICATION:
+        elif command.field == CommandField.C_CANCEL_RQ:
+            pass  # what it would cancel is done by the time it is read
+        elif command.field == CommandField.C_ECHO_RQ and abstract_syntax == VERIFICATION:
             logger.info("Received Echo Request (MsgID %d)", command.message_id or 0)
             self._refuse(context_id, command, SUCCESS, "")
-        elif command.field == CommandField.C_STORE_RQ and abstract_syntax != VERIFICATION:
-            self._store(context_id, command, abstract_syntax)
         else:
             self._refuse(context_id, command, UNRECOGNISED_OPERATION, "not supported on this context")
 
@@ -158,6 +160,9 @@ class _Serving:
             answer = encode_success(command) if is_plain else encode(response(command, status, comment))
             self.association.send(context_id, answer)
         finally:  # it is in its place also where the peer did not wait to hear it
+            if self.stored is not None:
+                self.stored.finish()
+                self.stored = None
             seconds = time.monotonic() - begun
             self.report(
                 InstanceReceived(
@@ -171,7 +176,7 @@ class _Serving:
         pieces = self._pieces(context_id)
         incoming: Incoming | None = None
         try:
-            if self.faults.keeps_nothing:
+            if self.has_faults and self.faults.keeps_nothing:
                 for _ in pieces:
                     pass
                 return self.faults.status, "refused on purpose", None
@@ -179,8 +184,9 @@ class _Serving:
             for piece in pieces:
                 incoming.write(piece)
             stored = incoming.commit()
-            if stored.path is not None and not stored.kept:
-                logger.info("storing DICOM file: %s", stored.path)
+            if stored.file is not None and not stored.kept:
+                logger.info("storing DICOM file: %s", stored.file)
+            self.stored, incoming = incoming, None
             return self.faults.status, "", stored
         except NoRoom as error:
             logger.error("%s", error)
@@ -201,7 +207,7 @@ class _Serving:
     def _pieces(self, context_id: int) -> Iterator[memoryview]:
         """Return the data set that follows, piece by piece, as badly as we are told to."""
         pieces = self.association.receive_data(context_id)
-        return pieces if self.faults == _NO_FAULTS else self._faulty(pieces)
+        return self._faulty(pieces) if self.has_faults else pieces
 
     def _faulty(self, pieces: Iterator[memoryview]) -> Iterator[memoryview]:
         is_the_one = self.stores == self.faults.abort_on

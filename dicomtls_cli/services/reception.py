@@ -60,14 +60,14 @@ class Identifiers(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A received instance; `path` is None where it was thrown away on purpose.
+    """A received instance; `file` is where it is, None where it was thrown away on purpose.
 
     `replaced` tells that this instance was there before and gave way, `kept` that it was there and stayed;
     `identical` then whether it had the same data set, byte for byte. `study` is the Study Instance UID as the
     data set has it, at most 64 characters of it; `sha256` the digest of the file, where wanted.
     """
 
-    path: Path | None
+    file: str | None
     length: int
     replaced: bool = False
     identical: bool = False
@@ -75,9 +75,14 @@ class Stored(NamedTuple):
     study: str = ""
     sha256: str = ""
 
+    @property
+    def path(self) -> Path | None:
+        """`file` as a path, which most instances are never asked for."""
+        return None if self.file is None else Path(self.file)
+
 
 class Incoming(Protocol):
-    """One instance while it comes in: `write` every piece, then `commit`, or `discard` in any other case."""
+    """One instance while it comes in: `write` every piece, then `commit` and `finish`; `discard` in any other case."""
 
     def write(self, piece: memoryview) -> None:
         """Take the next piece of the data set."""
@@ -87,6 +92,9 @@ class Incoming(Protocol):
 
     def discard(self) -> None:
         """Leave no trace of it; harmless after `commit`."""
+
+    def finish(self) -> None:
+        """Do what can wait until the peer was answered."""
 
 
 class Ignored:
@@ -105,3 +113,6 @@ class Ignored:
 
     def discard(self) -> None:
         """Do nothing: nothing was kept."""
+
+    def finish(self) -> None:
+        """Do nothing."""

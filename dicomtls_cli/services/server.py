@@ -208,7 +208,7 @@ class StorageServer:
             options.rules,
             options.faults,
             self._admit,
-            self._receive,
+            _ignore if self._storage is None else self._storage.receive,
             self._tell,
             options.certificate_file,
         )
@@ -256,9 +256,6 @@ class StorageServer:
             connection.has_association = True
         return None
 
-    def _receive(self, identifiers: Identifiers) -> Incoming:
-        return Ignored() if self._storage is None else self._storage.receive(identifiers)
-
     def _await_room(self) -> None:
         """Wait until a connection ended, but not for long."""
         with self._ended:
@@ -273,6 +270,10 @@ class StorageServer:
             self._on_event(event)
         except Exception as error:
             logger.error("an event could not be reported: %s: %s", type(error).__name__, error)
+
+
+def _ignore(_: Identifiers) -> Incoming:
+    return Ignored()
 
 
 def _dropped(client: Client, why: str) -> AssociationLost:

@@ -1,4 +1,4 @@
-"""Where received instances go: `.incoming` while they stream, then a safe name, in one atomic step.
+"""Where received instances go: to a part while they stream, then a safe name, in one atomic step.
 
 Nothing a peer sends decides about a path: `naming` makes names that stay inside the output directory, and no
 file is ever replaced by another instance, whatever the layout.
@@ -7,14 +7,14 @@ file is ever replaced by another instance, whatever the layout.
 from __future__ import annotations
 
 import contextlib
-import itertools
-import os
 from pathlib import Path
 
 from dicomtls_cli.errors import OutputError
-from dicomtls_cli.services.disk import NoRoom, Space, can_lock, lock, make_folders
-from dicomtls_cli.services.incoming import FILE_MODE, IncomingFile
+from dicomtls_cli.services.disk import NoRoom, Space, make_folders
+from dicomtls_cli.services.heads import HeadReader
+from dicomtls_cli.services.incoming import IncomingFile
 from dicomtls_cli.services.naming import SOP_CLASS, SOP_INSTANCE, STUDY_INSTANCE
+from dicomtls_cli.services.parts import FILE_MODE, Parts
 from dicomtls_cli.services.reception import Identifiers, Incoming, StorageOptions
 from dicomtls_cli.services.settlement import Settlement
 
@@ -29,27 +29,23 @@ class Storage:
         self.directory = directory
         self.options = options or StorageOptions()
         self.incoming = directory / ".incoming"
-        self._parts = f"{self.incoming}{os.sep}"
         self.wanted = self.options.naming.tags | {SOP_CLASS, SOP_INSTANCE, STUDY_INSTANCE}
+        self.heads = HeadReader(self.wanted)
         mode = FILE_MODE if self.options.file_mode is None else self.options.file_mode
         # Who may read the files may find them, and nobody else: names of folders tell of patients.
         self._folder_mode = 0o700 | mode | (mode & 0o444) >> 2
-        self._numbers = itertools.count(1)
         self.settlement = Settlement(directory, self.options, self.make_folders)
         self.space = Space(directory, self.options.min_free)
         self._made = [path for path in (self.incoming, *self.incoming.parents) if not path.exists()]
         try:
             self.make_folders(self.incoming)
-            probe = self.incoming / f"{os.getpid()}.probe"
-            probe.touch(mode=0o600)
-            probe.unlink(missing_ok=True)  # of a process with the same id, in another container
+            self.parts = Parts(self.incoming, self.options.file_mode, self.make_folders)
         except OSError as error:
             raise OutputError(
                 f"cannot write to the output directory `{directory}`: {error.strerror}",
                 "name a directory you may write to with `--output`",
                 slug="output.directory",
             ) from error
-        self._remove_orphans()
         with contextlib.suppress(NoRoom):
             self.space.check()
 
@@ -59,23 +55,10 @@ class Storage:
             with contextlib.suppress(OSError):  # somebody uses it by now
                 path.rmdir()
 
-    def _remove_orphans(self) -> None:
-        """Remove what a killed process left behind; what a living one still writes is locked."""
-        if not can_lock():
-            return
-        for path in self.incoming.glob("*.part"):
-            with contextlib.suppress(OSError), path.open("rb") as file:
-                lock(file.fileno(), wait=False)
-                path.unlink()
-
     def receive(self, identifiers: Identifiers) -> Incoming:
         """Begin to take an instance in. Raises NoRoom."""
         self.space.check()
-        return IncomingFile(self, identifiers, self.new_part())
-
-    def new_part(self) -> str:
-        """Return a name in `.incoming` that this object did not give before."""
-        return f"{self._parts}{os.getpid()}-{next(self._numbers)}.part"
+        return IncomingFile(self, identifiers)
 
     def make_folders(self, folder: Path) -> list[Path]:
         """Make what is missing of `folder` and those above it; return the new ones, outermost first."""

@@ -138,6 +138,8 @@ class _Identifying:
 class DicomTlsSocket(_Identifying, ssl.SSLSocket):
     """A TLS socket that raises IdentityError before one byte of an unidentified peer is read or sent."""
 
+    suppress_ragged_eofs: bool
+
     def connect(self, address: Any) -> None:
         """Connect and make the handshake; the socket is closed where that fails."""
         with self._closed_on_failure():
@@ -167,11 +169,27 @@ class DicomTlsSocket(_Identifying, ssl.SSLSocket):
                 self.close()
             raise
 
-    # `recv` and `recv_into` of ssl.SSLSocket read through `read`; `send` has its own way to the TLS object.
+    # `recv` and `recv_into` of ssl.SSLSocket read through `read`; `send` has its own way to the TLS object. Both are
+    # called for each record, and once the peer is identified the way of ssl.SSLSocket is longer than the record's own.
+    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
+        """Read into `buffer`, after the handshake and identity check."""
+        if self._identified and nbytes and not flags and self._sslobj is not None:
+            try:
+                count: int = self._sslobj.read(nbytes, buffer)
+                return count
+            except ssl.SSLEOFError:
+                if self.suppress_ragged_eofs:
+                    return 0
+                raise
+        return super().recv_into(buffer, nbytes, flags)
+
     def send(self, data: Any, flags: int = 0) -> int:
         """Send what fits of `data`, after the handshake and identity check."""
         if not self._identified:
             self.do_handshake()
+        elif self._sslobj is not None and not flags:
+            count: int = self._sslobj.write(data)
+            return count
         return super().send(data, flags)
 
 

@@ -59,6 +59,7 @@ _AT_HAND = 0.1  # seconds to read what has already arrived
 _COMMAND_LIMIT = 64 * 1024  # bytes of one command set
 _LONG_COMMAND = 32 * 1024  # bytes of a PDU that is not taken for a command set before it is read
 _EMPTY_PDVS = 64  # in a row
+_FAILURES = (OSError, ProtocolError, AssociationAborted)
 
 
 class Association:
@@ -255,7 +256,10 @@ class Association:
         """
         wait = self.dimse_timeout if timeout is None else timeout
         deadline = time.monotonic() + wait if until is None else until
-        return self._guard(lambda: self._receive_command(deadline), "no message came", wait)
+        try:
+            return self._receive_command(deadline)
+        except _FAILURES as error:
+            self._fail(error, "no message came", wait)
 
     def _receive_command(self, deadline: float) -> tuple[int, bytes] | None:
         command = bytearray()
@@ -302,7 +306,7 @@ class Association:
                     piece = self._stream.take_some(left, self._pdu_deadline)
                     left -= len(piece)
                     yield piece
-            except (OSError, ProtocolError, AssociationAborted) as error:
+            except _FAILURES as error:
                 self._fail(error, "the data stopped", self.dimse_timeout)
 
     def _next_data_pdv(self, context_id: int) -> tuple[int, bool]:
@@ -333,7 +337,8 @@ class Association:
         if self._pdu_left == 0:
             self._stream.fill(1, deadline)
             self._pdu_deadline = time.monotonic() + self.dimse_timeout
-            pdu_type, length = self._read_header(self._pdu_deadline)
+            header = self._stream.take(6, self._pdu_deadline)
+            pdu_type, length = parse_pdu_header(header, self.maximum_length)
             if pdu_type != PduType.P_DATA:
                 self._expect(
                     self._decode(pdu_type, self._stream.read(length, self._pdu_deadline)), ReleaseRequest
@@ -453,7 +458,7 @@ class Association:
         """Run `step`; turn what goes wrong into one of our errors after telling the peer."""
         try:
             return step()
-        except (OSError, ProtocolError, AssociationAborted) as error:
+        except _FAILURES as error:
             self._fail(error, what, seconds)
 
     def _fail(self, error: OSError | AssociationLost, what: str, seconds: float) -> NoReturn:

@@ -38,8 +38,10 @@ class Stream:
         self.socket = sock
         self._memory = memoryview(b"")  # allocated at the first read: an idle handshake costs no buffer
         self._start = self._end = 0
-        self._timeout = -1.0
         self._is_corked = False
+        # Setting a time-out costs a system call; one that is a few milliseconds off serves as well. None is set yet.
+        self._least_timeout, self._greatest_timeout = 1.0, 0.0
+        self._waits = True
         # Peers in the field (DCMTK 3.6, Orthanc) leave Nagle on and write each message in two pieces; only
         # an immediate acknowledgement of the first lets them send the second without a 40 ms pause.
         # Linux clears the mode by itself, hence before every read.
@@ -64,7 +66,8 @@ class Stream:
         if read:
             if len(self._memory) - self._end < _RECORD:  # no rest of a record is left where nobody sees it
                 self._make_room()
-            self._set_timeout(0.0)
+            if self._waits:
+                self._set_timeout(0.0)
             try:
                 self._read_into_memory()
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -76,17 +79,26 @@ class Stream:
         if self._start + count > len(self._memory):
             self._make_room()
         while self._end - self._start < count:
-            self._receive(deadline)
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                raise TimeoutError("timed out")
+            if not self._least_timeout <= remaining <= self._greatest_timeout:
+                self._set_timeout(remaining)
+            self._read_into_memory()
         return self._memory[self._start : self._start + count]
 
     def take(self, count: int, deadline: float) -> memoryview:
         """Take the next `count` bytes (at most 64 KiB); the view is valid until the next read."""
-        view = self.fill(count, deadline)
-        self._start += count
-        return view
+        if self._end - self._start < count:
+            self.fill(count, deadline)
+        start = self._start
+        self._start = end = start + count
+        return self._memory[start:end]
 
     def read(self, count: int, deadline: float) -> bytes:
         """Take the next `count` bytes, however many."""
+        if count <= _PIECE:
+            return bytes(self.take(count, deadline))
         parts = bytearray()
         while len(parts) < count:
             parts += self.take_some(count - len(parts), deadline)
@@ -107,7 +119,8 @@ class Stream:
         A piece is what the socket takes at once; with TLS one record, 16 KiB at the most. `corked` lets the records of
         a large block share segments.
         """
-        self._set_timeout(timeout)
+        if not self._least_timeout <= timeout <= self._greatest_timeout:
+            self._set_timeout(timeout)
         view = memoryview(data)
         cork = self._cork if corked and len(view) > _PIECE else None
         if cork is not None:
@@ -122,7 +135,8 @@ class Stream:
 
         Under TLS part of the rest may have left already: it must not change until it is sent.
         """
-        self._set_timeout(0.0)
+        if self._waits:
+            self._set_timeout(0.0)
         view = memoryview(data)
         if self._cork is not None and corked and len(view) > _PIECE and not self._is_corked:
             self.socket.setsockopt(socket.IPPROTO_TCP, self._cork, 1)
@@ -165,28 +179,20 @@ class Stream:
             self._memory[:rest] = bytes(self._memory[self._start : self._end])
         self._start, self._end = 0, rest
 
-    def _receive(self, deadline: float) -> None:
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
-            raise TimeoutError("timed out")
-        self._set_timeout(remaining)
-        self._read_into_memory()
-
     def _read_into_memory(self) -> None:
         if self._quickack is not None:
             self.socket.setsockopt(socket.IPPROTO_TCP, self._quickack, 1)
-        count = self.socket.recv_into(self._memory[self._end :])
+        # How much fits is said twice: a TLS socket would go a longer way to find it out, for every record.
+        count = self.socket.recv_into(self._memory[self._end :], _BUFFER - self._end)
         if not count:
             raise PeerClosed("the peer closed the connection")
         self._end += count
 
     def _set_timeout(self, seconds: float) -> None:
-        # Setting it costs a system call; one that is a few milliseconds off serves as well.
-        if seconds != self._timeout and (
-            abs(seconds - self._timeout) > _TIMEOUT_SLACK or seconds < _TIMEOUT_SLACK
-        ):
-            self._timeout = seconds
-            self.socket.settimeout(seconds)
+        self.socket.settimeout(seconds)
+        self._waits = seconds > 0
+        self._least_timeout = max(seconds - _TIMEOUT_SLACK, _TIMEOUT_SLACK)
+        self._greatest_timeout = seconds + _TIMEOUT_SLACK
 
 
 def lingering_close(sock: socket.socket) -> None:

@@ -36,7 +36,7 @@ def received(
     number: int = 1, *, study: str = "1.2.9", calling_aet: str = "SCU", **stored: object
 ) -> Received:
     uid = f"1.2.{number}"
-    there = Stored(Path("out") / "1.2.9" / f"{uid}.dcm", 1000, study=study)._replace(**stored)  # type: ignore[arg-type]
+    there = Stored(str(Path("out") / "1.2.9" / f"{uid}.dcm"), 1000, study=study)._replace(**stored)  # type: ignore[arg-type]
     client = Client("[fe80::1]:104", calling_aet, "SCP")
     return Received(client, InstanceReceived(CT, uid, EXPLICIT, 0, "", there, 0.1))
 

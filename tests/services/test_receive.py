@@ -124,7 +124,7 @@ def test_a_store_is_answered_once_the_file_is_in_its_place(tmp_path) -> None:
 
     (received,) = run(script, tmp_path)
     path = tmp_path / "1.2.9" / "1.2.3.dcm"
-    assert received.stored == Stored(path, len(data_set()), study="1.2.9")
+    assert received.stored == Stored(str(path), len(data_set()), study="1.2.9")
     assert (received.sop_class, received.sop_instance, received.transfer_syntax) == (CT, "1.2.3", EXPLICIT)
     assert (received.status, received.comment) == (0, "")
     assert path.read_bytes().endswith(data_set())

@@ -8,11 +8,13 @@ import random
 import struct
 import subprocess
 import sys
+import threading
 import tracemalloc
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -20,15 +22,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomtls_cli.errors import ExitCode, OutputError
-from dicomtls_cli.services import disk
+from dicomtls_cli.services import disk, parts
 from dicomtls_cli.services.disk import NoRoom
 from dicomtls_cli.services.reception import Identifiers, Ignored, Stored, UidMismatch, UnreadableHead
 from dicomtls_cli.services.storage import Storage
 from tests.support import images
 from tests.support.cli import environment
+from tests.support.disk import tiny_disk
 from tests.support.names import HOSTILE
 from tests.support.objects import data_set, element
+from tests.support.parts import unnamed
 from tests.support.scripted import CT, EXPLICIT, IMPLICIT, LIMIT, MR
+
+__all__ = ["unnamed"]  # every test here runs with each kind of parts
 
 
 @pytest.mark.parametrize("study", [text for text in HOSTILE if text.isascii()])
@@ -68,7 +74,8 @@ def files(directory: Path) -> list[str]:
 def test_an_instance_becomes_a_part_10_file(tmp_path) -> None:
     data = data_set()
     stored = take(Storage(tmp_path), data)
-    assert stored == Stored(tmp_path / "1.2.9" / "1.2.3.dcm", len(data), study="1.2.9")
+    assert stored == Stored(str(tmp_path / "1.2.9" / "1.2.3.dcm"), len(data), study="1.2.9")
+    assert stored.path == tmp_path / "1.2.9" / "1.2.3.dcm"
     assert files(tmp_path) == ["1.2.9/1.2.3.dcm"]
     found = pydicom.dcmread(stored.path)
     assert found.StudyInstanceUID == "1.2.9"
@@ -93,7 +100,7 @@ def test_streamed_in_any_split_equals_one_shot(tmp_path_factory, cuts, before) -
     assert whole.path is not None
     content = whole.path.read_bytes()
     split = take(Storage(directory), data, cuts=cuts)
-    assert split == Stored(whole.path, len(data), replaced=True, identical=True, study="1.2.9")
+    assert split == Stored(whole.file, len(data), replaced=True, identical=True, study="1.2.9")
     assert split.path is not None
     assert split.path.read_bytes() == content
     assert files(directory) == ["1.2.9/1.2.3.dcm"]
@@ -191,10 +198,10 @@ def test_a_deflate_bomb_is_not_inflated(tmp_path) -> None:
     assert files(tmp_path) == []
 
 
-def test_a_discarded_instance_leaves_nothing(tmp_path) -> None:
+def test_a_discarded_instance_leaves_nothing(tmp_path, unnamed) -> None:
     incoming = Storage(tmp_path).receive(named())
     incoming.write(memoryview(data_set()))
-    assert len(files(tmp_path)) == 1
+    assert len(files(tmp_path)) == (0 if unnamed else 1)
     incoming.discard()
     incoming.discard()
     assert files(tmp_path) == []
@@ -205,11 +212,10 @@ def test_discard_after_commit_is_harmless(tmp_path) -> None:
     assert files(tmp_path) == ["1.2.9/1.2.3.dcm"]
 
 
-def test_an_instance_that_is_not_finished_is_not_where_others_look(tmp_path) -> None:
+def test_an_instance_that_is_not_finished_is_not_where_others_look(tmp_path, unnamed) -> None:
     incoming = Storage(tmp_path).receive(named())
     incoming.write(memoryview(data_set()))
-    (part,) = files(tmp_path)
-    assert part == f".incoming/{os.getpid()}-1.part"
+    assert files(tmp_path) == ([] if unnamed else [f".incoming/{os.getpid()}-1.part"])
     incoming.commit()
     assert files(tmp_path) == ["1.2.9/1.2.3.dcm"]
 
@@ -251,7 +257,7 @@ def test_a_disk_that_is_full_from_the_start(tmp_path, monkeypatch) -> None:
 
     monkeypatch.setattr(os, "write", fail)
     with pytest.raises(NoRoom):
-        store.receive(named())
+        take(store, data_set())
     assert files(tmp_path) == []
 
 
@@ -280,7 +286,7 @@ def test_an_output_directory_that_is_removed_while_it_runs_is_made_again(tmp_pat
     assert take(store, data_set()).path == tmp_path / "output" / "1.2.9" / "1.2.3.dcm"
 
 
-def test_an_output_directory_that_is_removed_under_an_instance(tmp_path) -> None:
+def test_an_output_directory_that_is_removed_under_an_instance(tmp_path, unnamed) -> None:
     store = Storage(tmp_path / "output")
     incoming = store.receive(named())
     incoming.write(memoryview(data_set()))
@@ -288,8 +294,12 @@ def test_an_output_directory_that_is_removed_under_an_instance(tmp_path) -> None
         path.unlink()
     (tmp_path / "output" / ".incoming").rmdir()
     (tmp_path / "output").rmdir()
-    with pytest.raises(NoRoom):
+    if unnamed:  # it is still there, and so it is stored
         incoming.commit()
+        assert files(tmp_path) == ["output/1.2.9/1.2.3.dcm"]
+    else:
+        with pytest.raises(NoRoom):
+            incoming.commit()
     incoming.discard()
     assert take(store, data_set()).path is not None
 
@@ -337,36 +347,42 @@ def run_python(code: str, *words: object, cwd: Path) -> subprocess.CompletedProc
 
 _RECEIVING = """
 import pathlib, sys
+from dicomtls_cli.services import parts
 from dicomtls_cli.services.reception import Identifiers
 from dicomtls_cli.services.storage import Storage
+if sys.argv[2] == "named":
+    parts.is_local = lambda folder: False
 storage = Storage(pathlib.Path(sys.argv[1]))
 incoming = storage.receive(Identifiers("1.2.840.10008.5.1.4.1.1.2", "1.2.3", "1.2.840.10008.1.2.1", "A", "B"))
+incoming.write(memoryview(bytes.fromhex(sys.argv[3])))
 print("receiving", flush=True)
 sys.stdin.read()
 """
 
 
-def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path) -> None:
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path, unnamed) -> None:
+    """Where parts have no name, nothing is left."""
+    kind = "unnamed" if unnamed else "named"
     with subprocess.Popen(
-        [sys.executable, "-c", _RECEIVING, str(tmp_path)],
+        [sys.executable, "-c", _RECEIVING, str(tmp_path), kind, data_set().hex()],
         env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline() == "receiving\n"
-        part = f".incoming/{process.pid}-1.part"
-        assert files(tmp_path) == [part]
+        there = [] if unnamed else [f".incoming/{process.pid}-1.part"]
+        assert files(tmp_path) == there
         Storage(tmp_path)
-        assert files(tmp_path) == [part]
+        assert files(tmp_path) == there
         process.kill()
-    assert files(tmp_path) == [part]
+    assert files(tmp_path) == there
     Storage(tmp_path)
     assert files(tmp_path) == []
 
 
 def test_our_own_parts_survive_a_second_storage_in_the_same_process(tmp_path) -> None:
     incoming = Storage(tmp_path).receive(named())
-    Storage(tmp_path)
     incoming.write(memoryview(data_set()))
+    Storage(tmp_path)
     assert incoming.commit().path is not None
 
 
@@ -381,7 +397,9 @@ def test_a_process_of_the_same_id_in_another_container(tmp_path) -> None:
 
 
 @pytest.mark.skipif(disk.fcntl is None, reason="no flock here")
-def test_a_part_that_is_taken_for_an_orphan_before_it_is_locked(tmp_path, monkeypatch) -> None:
+def test_a_part_that_is_taken_for_an_orphan_before_it_is_locked(tmp_path, monkeypatch, unnamed) -> None:
+    if unnamed:
+        pytest.skip("what has no name is nobody's orphan")
     store = Storage(tmp_path)
     flock = disk.fcntl.flock
     taken = []
@@ -406,21 +424,158 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(disk.fcntl, "flock", refuse)
     store = Storage(tmp_path)
     incoming = store.receive(named())
-    Storage(tmp_path)  # removes nothing it could not lock
     incoming.write(memoryview(data_set()))
+    Storage(tmp_path)  # removes nothing it could not lock
     assert incoming.commit().path is not None
 
 
 def test_without_flock_the_file_is_closed_before_it_is_renamed(tmp_path, monkeypatch) -> None:
     """Windows renames no open file."""
     monkeypatch.setattr(disk, "fcntl", None)
-    replace = Path.replace
+    monkeypatch.setattr(parts, "is_local", lambda folder: False)
+    monkeypatch.setattr(os, "link", fails(errno.EPERM))
+    replace, replaced = os.replace, []
 
-    def as_windows_does(self: Path, target: Path) -> Path:
+    def as_windows_does(source: str, target: str) -> None:
         open_files = [os.path.realpath(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")]  # noqa: PTH208
-        assert os.path.realpath(self) not in open_files
-        return replace(self, target)
+        assert os.path.realpath(source) not in open_files
+        replace(source, target)
+        replaced.append(target)
 
-    monkeypatch.setattr(Path, "replace", as_windows_does)
-    assert take(Storage(tmp_path), data_set()).path is not None
+    monkeypatch.setattr(os, "replace", as_windows_does)
+    stored = take(Storage(tmp_path), data_set())
+    assert replaced == [stored.file]
     assert files(tmp_path) == ["1.2.9/1.2.3.dcm"]
+
+
+# --- parts without a name ---------------------------------------------------------------------------------
+
+
+def fails(number: int) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize("how", ["commit", "again", "discard"])
+def test_no_descriptor_stays_open(how, tmp_path) -> None:
+    before = open_files()
+    store = Storage(tmp_path)
+    if how == "again":
+        take(store, data_set())
+    incoming = store.receive(named())
+    incoming.write(memoryview(data_set()))
+    if how != "discard":
+        incoming.commit()
+    incoming.discard()
+    assert open_files() == before
+
+
+def test_what_is_prepared_for_the_next_instance_is_used_leaves_no_trace_and_ends_with_its_thread(
+    tmp_path, unnamed
+) -> None:
+    store = Storage(tmp_path)
+    before = open_files()
+    counts = []
+
+    def receive_two() -> None:
+        for number in (3, 4):
+            incoming = store.receive(named(f"1.2.{number}"))
+            incoming.write(memoryview(data_set(f"1.2.{number}")))
+            counts.append(open_files())
+            incoming.commit()
+            incoming.finish()
+            counts.append(open_files())
+            assert files(tmp_path) == [f"1.2.9/1.2.{n}.dcm" for n in range(3, number + 1)]
+
+    thread = threading.Thread(target=receive_two)
+    thread.start()
+    thread.join()
+    prepared = int(unnamed)
+    assert counts == [before + 1, before + prepared] * 2
+    assert open_files() == before
+
+
+def test_a_disk_that_lets_nothing_be_prepared_tells_with_the_next_instance(tmp_path, monkeypatch) -> None:
+    store = Storage(tmp_path)
+    incoming = store.receive(named())
+    incoming.write(memoryview(data_set()))
+    incoming.commit()
+    monkeypatch.setattr(os, "open", fails(errno.EMFILE))
+    incoming.finish()
+    with pytest.raises(NoRoom, match="Too many open files"):
+        take(store, data_set())
+    monkeypatch.undo()
+    assert take(store, data_set()).replaced
+
+
+def test_what_replaces_a_file_has_a_name_for_a_moment_and_is_no_orphan(tmp_path, monkeypatch) -> None:
+    store = Storage(tmp_path)
+    take(store, data_set())
+    replace, seen = os.replace, []
+
+    def look(source: str, target: str) -> None:
+        Storage(tmp_path)  # of a process that just starts, and removes orphans
+        seen.append(Path(source).parent.name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", look)
+    assert take(store, data_set()).replaced
+    assert seen == [".incoming"]
+    assert files(tmp_path) == ["1.2.9/1.2.3.dcm"]
+
+
+def test_a_replacement_that_fails_leaves_the_file_and_nothing_else(tmp_path, monkeypatch) -> None:
+    store = Storage(tmp_path)
+    first = take(store, data_set())
+    assert first.path is not None
+    content = first.path.read_bytes()
+    monkeypatch.setattr(os, "replace", fails(errno.EIO))
+    with pytest.raises(NoRoom, match=os.strerror(errno.EIO)):
+        take(store, data_set(pixels=b"other"))
+    assert files(tmp_path) == ["1.2.9/1.2.3.dcm"]
+    assert first.path.read_bytes() == content
+
+
+@pytest.mark.parametrize("call", ["open", "link"])
+def test_where_a_file_cannot_be_without_a_name_it_has_one(call, tmp_path, monkeypatch) -> None:
+    """An old kernel, or a system without /proc."""
+    real = getattr(os, call)
+
+    def refuse(*words: Any, **how: Any) -> Any:
+        unnamed_open = call == "open" and words[1] & os.O_TMPFILE == os.O_TMPFILE
+        if unnamed_open or "src_dir_fd" in how:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return real(*words, **how)
+
+    monkeypatch.setattr(os, call, refuse)
+    store = Storage(tmp_path)
+    incoming = store.receive(named())
+    incoming.write(memoryview(data_set()))
+    assert files(tmp_path) == [f".incoming/{os.getpid()}-1.part"]
+    assert incoming.commit().path == tmp_path / "1.2.9" / "1.2.3.dcm"
+
+
+# --- which file systems tell of a full disk at once -------------------------------------------------------
+
+
+def test_a_file_system_is_known_by_the_mount_that_is_nearest(tmp_path) -> None:
+    with tiny_disk(tmp_path / "a disk\\ of its own", 100_000) as disk_folder:
+        (disk_folder / "below").mkdir()
+        (tmp_path / "link").symlink_to(disk_folder)
+        for folder in (disk_folder, disk_folder / "below", tmp_path / "link" / "below"):
+            assert disk.is_local(folder)
+    assert not disk.is_local(Path("/proc/self"))
+
+
+@pytest.mark.parametrize(
+    "said", ["", "garbage\n", "36 35 98:0 / / rw\n", "1 2 0:1 / / rw - nfs4 host:/ rw\n"]
+)
+def test_a_file_system_that_is_not_known_may_tell_later(said, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda path: said)
+    assert not disk.is_local(tmp_path)
