@@ -14,13 +14,12 @@ from dicomtls_cli.services.head import (
     FileMeta,
     Head,
     HeadError,
-    NeedMore,
     find_odd_head,
     guess_transfer_syntax,
     read_head,
     read_meta,
 )
-from dicomtls_cli.services.likeness import Likeness
+from dicomtls_cli.services.heads import HeadReader, MetaReader
 from dicomtls_cli.services.skipped import Skipped, broken, not_dicom, truncated, unreadable, wrongly_encoded
 from dicomtls_cli.services.syntax import DEFLATED_LITTLE, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from dicomtls_cli.services.syntax import transfer_syntax as syntax_of
@@ -86,22 +85,29 @@ def passed_over(directory: Directory) -> Skipped:
     return not_dicom(directory.path, "it is a DICOMDIR", expected=False)
 
 
-def likeness() -> Likeness:
-    """Return what lets `look_at` remember the file before."""
-    return Likeness(_META_AT, _WANTED)
+class Readers(NamedTuple):
+    """What remembers the files before, so that those of one series are looked at fast."""
+
+    meta: MetaReader
+    head: HeadReader
+
+
+def readers() -> Readers:
+    """Return readers that have seen nothing yet."""
+    return Readers(MetaReader(), HeadReader(_WANTED))
 
 
 def look_at(
-    path: Path, *, named: bool = False, like: Likeness | None = None
+    path: Path, *, named: bool = False, readers: Readers | None = None
 ) -> Instance | Skipped | Directory:
-    """As `read_instance`, with a DICOMDIR told apart; with `like`, a file like the one before is known by that."""
+    """As `read_instance`, with a DICOMDIR told apart; `readers` are those of the files before."""
     try:
         file = os.open(path, _READ)
         try:
             about = os.fstat(file)
             if not stat.S_ISREG(about.st_mode):
                 return not_dicom(path, "it is no regular file", expected=named)
-            return _File(path, file, about, named, like).judged()
+            return _File(path, file, about, named, readers).judged()
         finally:
             os.close(file)
     except (OSError, ValueError) as error:  # ValueError: an embedded NUL
@@ -112,14 +118,14 @@ class _File:
     """An open file, and what was read of it from its start."""
 
     def __init__(
-        self, path: Path, file: int, about: os.stat_result, named: bool, like: Likeness | None
+        self, path: Path, file: int, about: os.stat_result, named: bool, readers: Readers | None
     ) -> None:
         self.path = path
         self.file = file
         self.size = about.st_size
         self.modified = about.st_mtime_ns
         self.named = named
-        self.like = like
+        self.readers = readers
         self.data = os.read(file, _FIRST_READ)
 
     def judged(self) -> Instance | Skipped | Directory:
@@ -135,15 +141,22 @@ class _File:
     # ------------------------------------------------------------------ reading on
 
     def _meta(self, begin: int) -> FileMeta:
-        while isinstance(meta := read_meta(self.data, begin=begin), NeedMore):
+        known = self.readers.meta if self.readers is not None and begin == _META_AT else None
+        while True:
+            meta = known.read(self.data) if known is not None else read_meta(self.data, begin=begin)
+            if isinstance(meta, FileMeta):
+                return meta
             self._read_on(meta.need)
-        return meta
 
     def _head(self, offset: int, transfer_syntax: str) -> Head:
         """Return the head of the data set at `offset` with all that is wanted. Raises HeadError."""
         while True:
             is_whole = len(self.data) >= self.size
-            head = read_head(self.data[offset:], transfer_syntax, _WANTED, complete=is_whole)
+            data = self.data[offset:]
+            if self.readers is not None:
+                head = self.readers.head.read(data, transfer_syntax, complete=is_whole)
+            else:
+                head = read_head(data, transfer_syntax, _WANTED, complete=is_whole)
             if not head.need:
                 return head
             self._read_on(offset + head.need)
@@ -162,8 +175,6 @@ class _File:
     # ------------------------------------------------------------------ the three ways to begin
 
     def _with_meta(self) -> Instance | Skipped | Directory:
-        if self.like is not None and (alike := self.like.read(self.data)):
-            return self._sendable(*alike, "")
         try:
             meta = self._meta(_META_AT)
         except HeadError as error:
@@ -200,10 +211,7 @@ class _File:
             except HeadError as error:
                 reason = str(error)
         if head is not None and not head.absent:
-            remark = _and(remark, *_differences(meta, head.values))
-            if self.like is not None and not remark:
-                self.like.learn(self.data, meta, head.values)
-            return self._sendable(meta, head.values, remark)
+            return self._sendable(meta, head.values, _and(remark, *_differences(meta, head.values)))
         # Bytes in another encoding may look like a data set without these UIDs.
         actual = guess_transfer_syntax(self.data[meta.offset : meta.offset + 6])
         if (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dicomtls_cli.errors import InputError
 from dicomtls_cli.services.dicomdir import follow
-from dicomtls_cli.services.instance import Directory, Instance, likeness, look_at, passed_over, read_instance
+from dicomtls_cli.services.instance import Directory, Instance, look_at, passed_over, read_instance, readers
 from dicomtls_cli.services.pattern import matcher
 from dicomtls_cli.services.skipped import Skipped, hidden, not_dicom, shown, unreadable
 
@@ -47,7 +47,7 @@ class _Search:
         self.patterns = patterns
         self.is_wanted = matcher(patterns)
         self.is_wanted_hidden = matcher([pattern for pattern in patterns if pattern.startswith(".")])
-        self.like = likeness()
+        self.readers = readers()
         self.folders: set[str] = set()  # those that were named, as they are really called
         self.listed: set[str] = set()  # files outside of them that a DICOMDIR led to
 
@@ -92,7 +92,7 @@ class _Search:
                 yield hidden(Path(path), expected=self.strict)
             elif kind == "file":
                 if not self.listed or os.path.realpath(path) not in self.listed:
-                    yield from self._followed(look_at(Path(path), named=self.strict, like=self.like))
+                    yield from self._followed(look_at(Path(path), named=self.strict, readers=self.readers))
             else:
                 yield from self._special(path)
 
@@ -111,7 +111,7 @@ class _Search:
             elif not stat.S_ISREG(mode):
                 yield self._no_file(path, "it is no regular file")
             elif not self.listed or os.path.realpath(path) not in self.listed:
-                yield from self._followed(look_at(Path(path), named=self.strict, like=self.like))
+                yield from self._followed(look_at(Path(path), named=self.strict, readers=self.readers))
 
     def _no_file(self, path: str, why: str) -> Skipped:
         return not_dicom(Path(path), why, expected=self.strict)
