@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from dicomtls_cli.pki.bundle import Bundle
     from dicomtls_cli.pki.generate import Fault
     from dicomtls_cli.services.echo import EchoResult
-    from dicomtls_cli.services.events import Closed, Event, Opened, Received, Refused
-    from dicomtls_cli.services.faults import Faults
-    from dicomtls_cli.services.naming import parse_layout
-    from dicomtls_cli.services.outcome import Outcome
+    from dicomtls_cli.services.files.skipped import Skipped
     from dicomtls_cli.services.peer import Peer, Timeouts, TlsOptions
-    from dicomtls_cli.services.reception import OnDuplicate, StorageOptions
-    from dicomtls_cli.services.skipped import Skipped
+    from dicomtls_cli.services.receiving.events import Closed, Event, Opened, Received, Refused
+    from dicomtls_cli.services.receiving.faults import Faults
+    from dicomtls_cli.services.receiving.naming import parse_layout
+    from dicomtls_cli.services.receiving.reception import OnDuplicate, StorageOptions
+    from dicomtls_cli.services.sending.outcome import Outcome
     from dicomtls_cli.tls.policy import Identity, PeerCheck, Role
     from dicomtls_cli.tls.profiles import PROFILES
     from dicomtls_cli.upperlayer.negotiation import AcceptRules, user_identity
@@ -71,27 +71,27 @@ __all__ = [
 _HOMES = {
     "AcceptRules": "upperlayer.negotiation",
     "Bundle": "pki.bundle",
-    "Closed": "services.events",
+    "Closed": "services.receiving.events",
     "DicomTlsError": "errors",
     "EchoResult": "services.echo",
-    "Event": "services.events",
+    "Event": "services.receiving.events",
     "ExitCode": "errors",
     "Fault": "pki.generate",
-    "Faults": "services.faults",
+    "Faults": "services.receiving.faults",
     "Identity": "tls.policy",
     "NodeFiles": "api.certificates",
-    "OnDuplicate": "services.reception",
-    "Opened": "services.events",
-    "Outcome": "services.outcome",
+    "OnDuplicate": "services.receiving.reception",
+    "Opened": "services.receiving.events",
+    "Outcome": "services.sending.outcome",
     "PROFILES": "tls.profiles",
     "Peer": "services.peer",
     "PeerCheck": "tls.policy",
     "Priority": "dimse.command",
-    "Received": "services.events",
-    "Refused": "services.events",
+    "Received": "services.receiving.events",
+    "Refused": "services.receiving.events",
     "Role": "tls.policy",
-    "Skipped": "services.skipped",
-    "StorageOptions": "services.reception",
+    "Skipped": "services.files.skipped",
+    "StorageOptions": "services.receiving.reception",
     "StorageServer": "api.receiver",
     "Timeouts": "services.peer",
     "TlsOptions": "services.peer",
@@ -99,7 +99,7 @@ _HOMES = {
     "diagnose": "api.contexts",
     "echo": "api.requestor",
     "generate": "api.certificates",
-    "parse_layout": "services.naming",
+    "parse_layout": "services.receiving.naming",
     "send": "api.requestor",
     "tls_context": "api.contexts",
     "user_identity": "upperlayer.negotiation",

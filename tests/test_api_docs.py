@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dicomtls_cli import StorageServer, TlsOptions
-from dicomtls_cli.services.images import write_test_images
+from dicomtls_cli.services.files.images import write_test_images
 from tests.support import cli, peers
 
 ROOT = Path(__file__).parents[1]

@@ -186,7 +186,7 @@ CONTEXT_MAKERS = {
     "tls.survey": "the offers of `doctor`, old versions among them; nothing is sent through it",
     "tls.context": "the factory",
     "tls.handshake": "what a connection is left with once its handshake is done",
-    "services.probe": "the probe whether a peer speaks TLS at all; nothing is sent through it",
+    "services.diagnosis.probe": "the probe whether a peer speaks TLS at all; nothing is sent through it",
     "pki.load": "a parser of certificates; nothing is connected",
     "pki.acceptance": "a judge of files; nothing is connected",
 }
@@ -283,7 +283,7 @@ def test_a_foreign_package_is_seen(module: str, line: str) -> None:
     ],
 )
 def test_what_runs_at_the_start_is_told_apart(line: str, at_start: bool) -> None:
-    (found,) = _imports_of(line, "services.scan", is_package=False)
+    (found,) = _imports_of(line, "services.files.scan", is_package=False)
     assert found.at_start == at_start
 
 

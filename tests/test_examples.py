@@ -21,8 +21,8 @@ import yaml
 from dicomtls_cli import StorageServer, TlsOptions, bundle, generate
 from dicomtls_cli.cli import group
 from dicomtls_cli.cli.storescp import storescp
-from dicomtls_cli.services.ae_map import load_ae_map
-from dicomtls_cli.services.images import write_test_images
+from dicomtls_cli.services.files.images import write_test_images
+from dicomtls_cli.services.receiving.ae_map import load_ae_map
 from tests.conftest import Pki
 from tests.support import peers
 from tests.support.cli import LIMIT, environment, run

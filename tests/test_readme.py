@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from dicomtls_cli.services.images import write_test_images
+from dicomtls_cli.services.files.images import write_test_images
 from dicomtls_cli.services.peer import TlsOptions, tls_context
-from dicomtls_cli.services.server import ServerOptions, StorageServer
+from dicomtls_cli.services.receiving.server import ServerOptions, StorageServer
 from dicomtls_cli.tls.policy import Role
 from tests.support import cli, peers
 from tests.support.pki import make_identity

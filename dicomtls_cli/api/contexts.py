@@ -7,9 +7,9 @@ import ssl
 from typing import overload
 
 from dicomtls_cli.errors import DicomTlsError
-from dicomtls_cli.services import diagnose as services
 from dicomtls_cli.services import peer as peers
-from dicomtls_cli.services.diagnose import Stage
+from dicomtls_cli.services.diagnosis import diagnose as services
+from dicomtls_cli.services.diagnosis.diagnose import Stage
 from dicomtls_cli.services.peer import TlsOptions
 from dicomtls_cli.tls.failures import Failure, keep_failures, take_failure
 from dicomtls_cli.tls.policy import Role

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Self
 
 from dicomtls_cli.api.words import listening_port, path, several
-from dicomtls_cli.services import server as services
-from dicomtls_cli.services.admission import Admission, default_hosts
-from dicomtls_cli.services.events import Event, Received
-from dicomtls_cli.services.faults import Faults
 from dicomtls_cli.services.peer import PLAIN_PORT, TLS_PORT, Timeouts, TlsOptions
-from dicomtls_cli.services.reception import StorageOptions
-from dicomtls_cli.services.server import ServerOptions
+from dicomtls_cli.services.receiving import server as services
+from dicomtls_cli.services.receiving.admission import Admission, default_hosts
+from dicomtls_cli.services.receiving.events import Event, Received
+from dicomtls_cli.services.receiving.faults import Faults
+from dicomtls_cli.services.receiving.reception import StorageOptions
+from dicomtls_cli.services.receiving.server import ServerOptions
 from dicomtls_cli.upperlayer.negotiation import AcceptRules, ae_title
 
 

@@ -11,9 +11,8 @@ from dicomtls_cli.api.words import paths as named
 from dicomtls_cli.dimse.command import Priority
 from dicomtls_cli.errors import InputError
 from dicomtls_cli.services import echo as echoing
-from dicomtls_cli.services import send as sending
 from dicomtls_cli.services.echo import EchoResult
-from dicomtls_cli.services.outcome import Outcome
+from dicomtls_cli.services.files.scan import Instance, Skipped, scan
 from dicomtls_cli.services.peer import (
     Peer,
     Requestor,
@@ -23,8 +22,9 @@ from dicomtls_cli.services.peer import (
     parse_port,
     tls_context,
 )
-from dicomtls_cli.services.scan import Instance, Skipped, scan
-from dicomtls_cli.services.sender import Wishes
+from dicomtls_cli.services.sending import send as sending
+from dicomtls_cli.services.sending.outcome import Outcome
+from dicomtls_cli.services.sending.sender import Wishes
 from dicomtls_cli.tls.policy import Role
 from dicomtls_cli.upperlayer.items import UserIdentity
 from dicomtls_cli.upperlayer.negotiation import ae_title

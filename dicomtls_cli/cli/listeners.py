@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from dicomtls_cli.cli.terminal import Terminal
 from dicomtls_cli.dimse.status import words as status_words
 from dicomtls_cli.errors import OutputError, error_record, printable
-from dicomtls_cli.services.events import Client, Closed, Event, Opened, Received, Refused, Totals
-from dicomtls_cli.services.server import StorageServer
+from dicomtls_cli.services.receiving.events import Client, Closed, Event, Opened, Received, Refused, Totals
+from dicomtls_cli.services.receiving.server import StorageServer
 
 if TYPE_CHECKING:
-    from dicomtls_cli.services.hooks import HookOptions, Hooks
-    from dicomtls_cli.services.metrics import Metrics
-    from dicomtls_cli.services.refusals import Refusals
+    from dicomtls_cli.services.receiving.hooks import HookOptions, Hooks
+    from dicomtls_cli.services.receiving.metrics import Metrics
+    from dicomtls_cli.services.receiving.refusals import Refusals
 
 logger = logging.getLogger("dicomtls.association")
 
@@ -41,11 +41,11 @@ class Listeners:
         self._hooks: Hooks | None = None
         self._metrics: Metrics | None = None
         if hooks is not None:
-            from dicomtls_cli.services.hooks import Hooks
+            from dicomtls_cli.services.receiving.hooks import Hooks
 
             self._hooks = Hooks(hooks)
         if metrics is not None:
-            from dicomtls_cli.services.metrics import Metrics
+            from dicomtls_cli.services.receiving.metrics import Metrics
 
             self._metrics = Metrics(metrics)
         self._refusals = refusals

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from dicomtls_cli.errors import InputError, UsageError
-from dicomtls_cli.services.pathlist import read_paths
+from dicomtls_cli.services.files.pathlist import read_paths
 
 
 def _path_list() -> IO[bytes]:

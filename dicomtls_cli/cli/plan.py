@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from dicomtls_cli.cli.tally import Tally, other_files
 from dicomtls_cli.cli.terminal import Terminal, counted, size_words
 from dicomtls_cli.errors import ExitCode
-from dicomtls_cli.services.agenda import as_stored
+from dicomtls_cli.services.files.scan import Instance, Skipped
 from dicomtls_cli.services.peer import Peer
-from dicomtls_cli.services.plan import Plan, uid_name
-from dicomtls_cli.services.scan import Instance, Skipped
-from dicomtls_cli.services.send import convertible
+from dicomtls_cli.services.sending.agenda import as_stored
+from dicomtls_cli.services.sending.plan import Plan, uid_name
+from dicomtls_cli.services.sending.send import convertible
 
 if TYPE_CHECKING:
-    from dicomtls_cli.services.report import StoredBefore
+    from dicomtls_cli.services.sending.report import StoredBefore
 
 logger = logging.getLogger("dicomtls.association")
 
@@ -42,7 +42,7 @@ def tell_plan(
     for instance in tally.instances(found):
         logger.info("Would send file: %s", instance.path)
         if terminal.as_json:
-            from dicomtls_cli.services.report import planned_record
+            from dicomtls_cli.services.sending.report import planned_record
 
             terminal.record({"ok": True, "dry_run": True, **planned_record(instance)})
         plan.add(instance)
@@ -69,7 +69,7 @@ def tell_plan(
 def _read_reports(report: Path | None, resume: Path | None, peer: Peer) -> StoredBefore | None:
     if report is None and resume is None:
         return None
-    from dicomtls_cli.services.report import check_report, read_report
+    from dicomtls_cli.services.sending.report import check_report, read_report
 
     if report is not None:
         check_report(report, resume)

@@ -14,13 +14,13 @@ import click
 from dicomtls_cli.cli.options import with_options
 from dicomtls_cli.cli.values import FILE_MODE, SECONDS, SECONDS_WITH_UNIT, SIZE, STATUS
 from dicomtls_cli.errors import UsageError
-from dicomtls_cli.services.faults import Faults
-from dicomtls_cli.services.reception import OnDuplicate, StorageOptions
+from dicomtls_cli.services.receiving.faults import Faults
+from dicomtls_cli.services.receiving.reception import OnDuplicate, StorageOptions
 from dicomtls_cli.upperlayer.negotiation import AcceptRules
 
 if TYPE_CHECKING:
-    from dicomtls_cli.services.hooks import HookOptions
-    from dicomtls_cli.services.naming import Naming
+    from dicomtls_cli.services.receiving.hooks import HookOptions
+    from dicomtls_cli.services.receiving.naming import Naming
 
 # ---------------------------------------------------------------------- storing
 
@@ -83,8 +83,8 @@ def _prepare_storing(values: dict[str, Any]) -> dict[str, Any]:
 
 def _naming(values: dict[str, Any]) -> Naming | None:
     """Return how instances are named where the words say so."""
-    from dicomtls_cli.services.dcmtk_names import DcmtkNaming
-    from dicomtls_cli.services.naming import parse_layout
+    from dicomtls_cli.services.receiving.dcmtk_names import DcmtkNaming
+    from dicomtls_cli.services.receiving.naming import parse_layout
 
     folders = [kind for name, kind in _FOLDERS.items() if values[name] not in (None, False)]
     files = [kind for name, kind in _FILES.items() if values[name]]
@@ -110,7 +110,7 @@ def _naming(values: dict[str, Any]) -> Naming | None:
 def _syntaxes(names: tuple[str, ...]) -> tuple[str, ...] | None:
     if not names:
         return None
-    from dicomtls_cli.services.syntax import transfer_syntax_named
+    from dicomtls_cli.services.files.syntax import transfer_syntax_named
 
     return tuple(transfer_syntax_named(name) for name in names)
 
@@ -164,8 +164,8 @@ def _prepare_hooks(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _hooks(instance: str | None, study: str | None, ignore: bool) -> HookOptions:
-    from dicomtls_cli.services.hook_words import OF_FILE, OF_INSTANCE, OF_STUDY, Command
-    from dicomtls_cli.services.hooks import HookOptions
+    from dicomtls_cli.services.receiving.hook_words import OF_FILE, OF_INSTANCE, OF_STUDY, Command
+    from dicomtls_cli.services.receiving.hooks import HookOptions
 
     of_instance = None if instance is None else Command(instance, OF_INSTANCE, "--exec")
     of_study = None if study is None else Command(study, OF_STUDY, "--exec-study")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dicomtls_cli.cli.terminal import counted
-from dicomtls_cli.services.outcome import Outcome
+from dicomtls_cli.services.sending.outcome import Outcome
 
 
 class Refusals:
@@ -26,7 +26,7 @@ class Refusals:
         """Yield what was refused, a heading for each SOP class and a line for each transfer syntax."""
         if not self._counts:
             return
-        from dicomtls_cli.services.plan import uid_name
+        from dicomtls_cli.services.sending.plan import uid_name
 
         yield "not taken by the peer:"
         heading = ""

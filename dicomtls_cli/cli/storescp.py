@@ -30,19 +30,19 @@ from dicomtls_cli.cli.values import (
 from dicomtls_cli.cli.words import StrictCommand
 from dicomtls_cli.errors import UsageError
 from dicomtls_cli.pki.files import NewFile, write_files
-from dicomtls_cli.services.admission import Admission, default_hosts
-from dicomtls_cli.services.lifetime import Lifetime
-from dicomtls_cli.services.limits import raise_file_limit
 from dicomtls_cli.services.peer import TlsOptions
-from dicomtls_cli.services.refusals import Refusals
-from dicomtls_cli.services.server import ServerOptions, StorageServer
-from dicomtls_cli.services.systemd import inherited_sockets
+from dicomtls_cli.services.receiving.admission import Admission, default_hosts
+from dicomtls_cli.services.receiving.lifetime import Lifetime
+from dicomtls_cli.services.receiving.limits import raise_file_limit
+from dicomtls_cli.services.receiving.refusals import Refusals
+from dicomtls_cli.services.receiving.server import ServerOptions, StorageServer
+from dicomtls_cli.services.receiving.systemd import inherited_sockets
 from dicomtls_cli.tls.policy import PeerCheck, Role
 
 if TYPE_CHECKING:
-    from dicomtls_cli.services.faults import Faults
-    from dicomtls_cli.services.hooks import HookOptions
-    from dicomtls_cli.services.reception import StorageOptions
+    from dicomtls_cli.services.receiving.faults import Faults
+    from dicomtls_cli.services.receiving.hooks import HookOptions
+    from dicomtls_cli.services.receiving.reception import StorageOptions
     from dicomtls_cli.upperlayer.negotiation import AcceptRules
 
 _T = TypeVar("_T")

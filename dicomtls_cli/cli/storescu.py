@@ -29,14 +29,14 @@ from dicomtls_cli.cli.words import StrictCommand
 from dicomtls_cli.dimse.command import Priority
 from dicomtls_cli.errors import UsageError
 from dicomtls_cli.services.echo import echo
-from dicomtls_cli.services.images import GeneratedImages
+from dicomtls_cli.services.files.images import GeneratedImages
+from dicomtls_cli.services.files.scan import scan
 from dicomtls_cli.services.peer import Peer, Requestor, TlsOptions
-from dicomtls_cli.services.scan import scan
-from dicomtls_cli.services.send import Wishes, send
+from dicomtls_cli.services.sending.send import Wishes, send
 from dicomtls_cli.tls.policy import Role
 
 if TYPE_CHECKING:
-    from dicomtls_cli.services.report import Report, StoredBefore
+    from dicomtls_cli.services.sending.report import Report, StoredBefore
 
 PRIORITY = Switch("priority", {("--prior-high",): "high", ("--prior-low",): "low"})
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
@@ -213,7 +213,7 @@ def _open_reports(
 ) -> tuple[Report | None, StoredBefore | None]:
     if report is None and resume is None:
         return None, None
-    from dicomtls_cli.services.report import open_reports
+    from dicomtls_cli.services.sending.report import open_reports
 
     return open_reports(report, resume, peer)
 

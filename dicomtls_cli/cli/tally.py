@@ -11,12 +11,12 @@ from dicomtls_cli.cli.refusals import Refusals
 from dicomtls_cli.cli.terminal import Terminal, counted
 from dicomtls_cli.dimse.status import words as status_words
 from dicomtls_cli.errors import DicomTlsError, ExitCode, InputError
+from dicomtls_cli.services.files.scan import Instance, Skipped
 from dicomtls_cli.services.peer import Peer
-from dicomtls_cli.services.scan import Instance, Skipped
-from dicomtls_cli.services.send import Outcome
+from dicomtls_cli.services.sending.send import Outcome
 
 if TYPE_CHECKING:
-    from dicomtls_cli.services.report import Report, StoredBefore
+    from dicomtls_cli.services.sending.report import Report, StoredBefore
 
 _REPEATED = 10  # failures that the summary names once more
 _SCREEN = 20  # lines after which the first failure is out of sight
@@ -105,7 +105,7 @@ class Tally:
             self.passed_over += 1
             return
         if self._needs_records:
-            from dicomtls_cli.services.report import skipped_record
+            from dicomtls_cli.services.sending.report import skipped_record
 
             self._record(skipped_record(skipped), ok=False)
         self._fail(skipped.error)
@@ -113,7 +113,7 @@ class Tally:
     def _leave_out(self, instance: Instance) -> None:
         self.already_stored += 1
         if self._report is not None and not self._report.continues:
-            from dicomtls_cli.services.report import already_stored_record
+            from dicomtls_cli.services.sending.report import already_stored_record
 
             self._report.write(already_stored_record(instance))
             self._watch_report(self._report)
@@ -127,7 +127,7 @@ class Tally:
         if instance.remark:
             self._warn(f"`{instance.path}`: {instance.remark}")
         if self._needs_records:
-            from dicomtls_cli.services.report import outcome_record
+            from dicomtls_cli.services.sending.report import outcome_record
 
             self._record(outcome_record(outcome), ok=outcome.is_stored)
         if outcome.error is not None:

@@ -99,7 +99,7 @@ def negotiate(
     except AssociationRejected as error:
         raise _rejection(error, peer, requestor) from error
     except (ConnectionBroken, NotDicom) as error:
-        from dicomtls_cli.services.probe import explain_broken
+        from dicomtls_cli.services.diagnosis.probe import explain_broken
 
         raise explain_broken(error, peer, requestor, facts) from error
     except AssociationLost as error:
@@ -142,7 +142,7 @@ def connect(peer: Peer, requestor: Requestor) -> tuple[socket.socket, TlsFacts |
         return secured, handshake(secured, time.monotonic() + requestor.timeouts.tls)
     except (OSError, ValueError) as error:
         (secured or sock).close()
-        from dicomtls_cli.services.probe import explain_handshake
+        from dicomtls_cli.services.diagnosis.probe import explain_handshake
 
         raise explain_handshake(error, messages(secured) if secured else None, peer, requestor) from error
     except BaseException:
@@ -151,7 +151,7 @@ def connect(peer: Peer, requestor: Requestor) -> tuple[socket.socket, TlsFacts |
 
 
 def _diagnosed(error: BaseException, stage: str, peer: Peer) -> DicomTlsError:
-    from dicomtls_cli.services.diagnose import Stage, diagnose  # of no use where all goes well
+    from dicomtls_cli.services.diagnosis.diagnose import Stage, diagnose  # of no use where all goes well
 
     return diagnose(error, role=Role.REQUESTOR, stage=Stage(stage), peer=str(peer))
 
@@ -223,7 +223,7 @@ def resolve(peer: Peer, family: socket.AddressFamily, deadline: float) -> list[A
 
 
 def _rejection(error: AssociationRejected, peer: Peer, requestor: Requestor) -> DicomTlsError:
-    from dicomtls_cli.services.causes import rejection_hint
+    from dicomtls_cli.services.diagnosis.causes import rejection_hint
 
     why = (error.reject.source, error.reject.reason)
     hint = rejection_hint(*why, called=peer.called_aet, calling=requestor.calling_aet)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicomtls_cli.errors import DicomTlsError
-from dicomtls_cli.services.images import write_test_images
+from dicomtls_cli.services.files.images import write_test_images
 from dicomtls_cli.services.peer import TlsOptions, tls_context
 from dicomtls_cli.tls.policy import Role
 
@@ -203,7 +203,7 @@ class _Demo:
 
 def _data_set(path: Path) -> tuple[str, bytes]:
     """Return SOP Instance UID and data set bytes of a DICOM file."""
-    from dicomtls_cli.services.scan import Instance, read_instance
+    from dicomtls_cli.services.files.scan import Instance, read_instance
 
     instance = read_instance(path)
     assert isinstance(instance, Instance)

@@ -74,7 +74,7 @@ def verify(association: Association, peer: Peer) -> float:
         association.release()
         return seconds
     except AssociationLost as error:
-        from dicomtls_cli.services.diagnose import Stage, diagnose
+        from dicomtls_cli.services.diagnosis.diagnose import Stage, diagnose
 
         raise diagnose(error, role=Role.REQUESTOR, stage=Stage.DIMSE, peer=str(peer)) from error
     finally:

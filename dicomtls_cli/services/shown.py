@@ -7,9 +7,9 @@ import time
 from typing import NamedTuple
 
 from dicomtls_cli.errors import ConnectionFailed, DicomTlsError
-from dicomtls_cli.services.causes import HUNG_UP, PEER_PLAIN, SILENT
 from dicomtls_cli.services.connect import connect_tcp, wrap
-from dicomtls_cli.services.diagnose import Stage, diagnose
+from dicomtls_cli.services.diagnosis.causes import HUNG_UP, PEER_PLAIN, SILENT
+from dicomtls_cli.services.diagnosis.diagnose import Stage, diagnose
 from dicomtls_cli.services.peer import Peer, Requestor, Timeouts
 from dicomtls_cli.tls.context import client_context
 from dicomtls_cli.tls.handshake import HandshakeMessages, handshake, messages
@@ -75,7 +75,7 @@ def _explain(
         start=seen.start,
     )
     if why.slug in (HUNG_UP.slug, SILENT.slug) and not seen.start:
-        from dicomtls_cli.services.probe import explain_silence
+        from dicomtls_cli.services.diagnosis.probe import explain_silence
 
         why = explain_silence(why, peer, requestor)
     if why.slug != PEER_PLAIN.slug:

@@ -54,7 +54,7 @@ def dicomtls_images(tmp_path_factory: pytest.TempPathFactory) -> Images:
     """Return a function that writes so many test images, CT slices of one study of no person."""
 
     def write(count: int) -> list[Path]:
-        from dicomtls_cli.services.images import write_test_images
+        from dicomtls_cli.services.files.images import write_test_images
 
         return write_test_images(tmp_path_factory.mktemp("dicomtls-images"), count)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from dicomtls_cli.api.receiver import StorageServer
-from dicomtls_cli.services.events import Closed, Event, Opened, Received, Refused
 from dicomtls_cli.services.peer import TlsOptions
+from dicomtls_cli.services.receiving.events import Closed, Event, Opened, Received, Refused
 
 _E = TypeVar("_E", Opened, Closed, Received, Refused)
 _PATIENCE = 30.0  # seconds

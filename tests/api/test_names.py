@@ -46,6 +46,6 @@ def test_the_import_is_for_nothing() -> None:
 def test_a_name_loads_what_it_needs() -> None:
     heavy = {"click", "cryptography", "pydicom", "pynetdicom", "rich", "pytest"}
     loaded = loaded_by("from dicomtls_cli import TlsOptions, diagnose, echo, send, tls_context")
-    assert "dicomtls_cli.services.send" in loaded
+    assert "dicomtls_cli.services.sending.send" in loaded
     assert not loaded & heavy
     assert not loaded_by("from dicomtls_cli import StorageServer, generate, bundle") & heavy

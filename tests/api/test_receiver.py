@@ -24,7 +24,7 @@ from dicomtls_cli import (
     parse_layout,
     send,
 )
-from dicomtls_cli.services.images import write_test_images
+from dicomtls_cli.services.files.images import write_test_images
 from tests.conftest import Pki
 from tests.support.pki import make_identity, write_bundle
 

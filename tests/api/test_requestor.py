@@ -20,7 +20,7 @@ from dicomtls_cli import (
     send,
     user_identity,
 )
-from dicomtls_cli.services.images import write_test_images
+from dicomtls_cli.services.files.images import write_test_images
 from tests.conftest import Pki
 
 

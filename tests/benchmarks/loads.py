@@ -9,7 +9,7 @@ from pathlib import Path
 import pydicom
 from pydicom.uid import generate_uid
 
-from dicomtls_cli.services.images import write_test_images
+from dicomtls_cli.services.files.images import write_test_images
 
 MB = 1 << 20
 

@@ -25,7 +25,7 @@ from typing import Any
 import pydicom
 from pydicom.uid import generate_uid
 
-from dicomtls_cli.services.images import write_test_images
+from dicomtls_cli.services.files.images import write_test_images
 from tests.benchmarks import tools
 from tests.benchmarks.tools import Keys, Receiver
 

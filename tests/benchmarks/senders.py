@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dicomtls_cli.services.scan import Instance, scan
+from dicomtls_cli.services.files.scan import Instance, scan
 from tests.benchmarks import tools
 from tests.benchmarks.loads import Load
 from tests.benchmarks.tools import OURS, QUIET, Keys, Receiver, environment, timed

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dicomtls_cli.services.files.scan import Instance, scan
 from dicomtls_cli.services.peer import Peer, Requestor, TlsOptions, tls_context
-from dicomtls_cli.services.scan import Instance, scan
-from dicomtls_cli.services.send import send
+from dicomtls_cli.services.sending.send import send
 from dicomtls_cli.tls.policy import Role
 from tests.benchmarks.loads import MB, Load
 from tests.support import cli

@@ -27,9 +27,9 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 
 from dicomtls_cli.dimse import command as dimse
 from dicomtls_cli.errors import ExitCode
-from dicomtls_cli.services.images import write_test_images
+from dicomtls_cli.services.files.images import write_test_images
 from dicomtls_cli.services.peer import TlsOptions, tls_context
-from dicomtls_cli.services.server import ServerOptions, StorageServer
+from dicomtls_cli.services.receiving.server import ServerOptions, StorageServer
 from dicomtls_cli.tls.policy import Role
 from dicomtls_cli.upperlayer.codec import encode
 from dicomtls_cli.upperlayer.items import ImplementationClassUID, ImplementationVersion, MaximumLength

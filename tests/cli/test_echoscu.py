@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import pytest
 
 from dicomtls_cli.dimse.command import echo_request, encode, response
-from dicomtls_cli.services.events import Opened
 from dicomtls_cli.services.peer import TlsOptions, tls_context
+from dicomtls_cli.services.receiving.events import Opened
 from dicomtls_cli.tls.policy import Role
 from dicomtls_cli.upperlayer.codec import decode as decode_pdu
 from dicomtls_cli.upperlayer.codec import encode as encode_pdu

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from dicomtls_cli.services.plan import Plan, uid_name
-from dicomtls_cli.services.scan import Instance
+from dicomtls_cli.services.files.scan import Instance
+from dicomtls_cli.services.sending.plan import Plan, uid_name
 from tests.support import cli
 from tests.support.objects import data_set, write
 from tests.support.scripted import CT, EXPLICIT, MR, Scripted, listening

@@ -274,7 +274,7 @@ def test_a_service_manager_that_is_gone_disturbs_nothing() -> None:
 
 _SIGNAL_TO_ANOTHER_THREAD = """
 import logging, os, signal, threading
-from dicomtls_cli.services import arrivals
+from dicomtls_cli.services.receiving import arrivals
 from dicomtls_cli.cli import main
 
 waits = threading.Event()

@@ -13,7 +13,7 @@ import pytest
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import CTImageStorage, Verification  # type: ignore[attr-defined]
 
-from dicomtls_cli.services.images import write_test_images
+from dicomtls_cli.services.files.images import write_test_images
 from tests.conftest import Pki
 from tests.support import cli, peers
 from tests.support.scripted import Scripted, listening, reject

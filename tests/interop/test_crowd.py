@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from dicomtls_cli.services.events import Event, Refused
 from dicomtls_cli.services.peer import Timeouts, TlsOptions, tls_context
-from dicomtls_cli.services.server import ServerOptions, StorageServer
+from dicomtls_cli.services.receiving.events import Event, Refused
+from dicomtls_cli.services.receiving.server import ServerOptions, StorageServer
 from dicomtls_cli.tls.policy import Role
 from dicomtls_cli.upperlayer.codec import encode
 from dicomtls_cli.upperlayer.negotiation import propose
@@ -157,7 +157,7 @@ def open_files(scp: Scp) -> list[Path]:
 
 
 def test_when_too_many_wait_the_oldest_goes(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dicomtls_cli.services.server._WAITING", 3)
+    monkeypatch.setattr("dicomtls_cli.services.receiving.server._WAITING", 3)
     context = tls_context(Role.ACCEPTOR, TlsOptions(pki.scp.cert, pki.scp.key, trust=(pki.trusted,)))
     options = ServerOptions(port=0, hosts=("127.0.0.1",), context=context, timeouts=Timeouts(tls=LIMIT))
     events: queue.Queue[Event] = queue.Queue()

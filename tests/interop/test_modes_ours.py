@@ -14,9 +14,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from dicomtls_cli.errors import ConnectionFailed
 from dicomtls_cli.services.echo import echo
-from dicomtls_cli.services.events import Closed, Event, Opened, Refused
 from dicomtls_cli.services.peer import Peer, Requestor, TlsOptions, tls_context
-from dicomtls_cli.services.server import ServerOptions, StorageServer
+from dicomtls_cli.services.receiving.events import Closed, Event, Opened, Refused
+from dicomtls_cli.services.receiving.server import ServerOptions, StorageServer
 from dicomtls_cli.tls.policy import PeerCheck, Role
 from tests.conftest import Pki
 from tests.support import cli

@@ -11,8 +11,8 @@ from typing import Any
 import pydicom
 from pydicom.dataset import Dataset
 
-from dicomtls_cli.services.scan import Instance, read_instance
-from dicomtls_cli.services.transcode import transcode
+from dicomtls_cli.services.files.scan import Instance, read_instance
+from dicomtls_cli.services.transcoding.transcode import transcode
 from tests.support.objects import element, file_meta
 from tests.support.scripted import EXPLICIT
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dicomtls_cli.services import parts
-from dicomtls_cli.services.disk import is_local
+from dicomtls_cli.services.receiving import parts
+from dicomtls_cli.services.receiving.disk import is_local
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["unnamed", "named"], autouse=True)

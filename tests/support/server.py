@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from dicomtls_cli.dimse.command import Command, decode, echo_request, encode, store_request
-from dicomtls_cli.services.events import Event
-from dicomtls_cli.services.server import ServerOptions, StorageServer
+from dicomtls_cli.services.receiving.events import Event
+from dicomtls_cli.services.receiving.server import ServerOptions, StorageServer
 from dicomtls_cli.upperlayer.codec import encode as encode_pdu
 from dicomtls_cli.upperlayer.pdu import AssociateRequest
 from tests.support.objects import data_set

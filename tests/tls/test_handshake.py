@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomtls_cli.services.diagnose import Stage, diagnose
+from dicomtls_cli.services.diagnosis.diagnose import Stage, diagnose
 from dicomtls_cli.tls import handshake as module
 from dicomtls_cli.tls.context import client_context, server_context
 from dicomtls_cli.tls.handshake import TlsFacts, first_byte, handshake, messages

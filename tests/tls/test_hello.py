@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomtls_cli.services.suites import NUMBERS
+from dicomtls_cli.services.diagnosis.suites import NUMBERS
 from dicomtls_cli.tls.hello import Offer, read_offer
 from dicomtls_cli.tls.profiles import SUITES
 

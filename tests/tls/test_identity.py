@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from dicomtls_cli.services.diagnose import Stage, diagnose
+from dicomtls_cli.services.diagnosis.diagnose import Stage, diagnose
 from dicomtls_cli.tls.context import IdentityError, client_context, server_context
 from dicomtls_cli.tls.handshake import messages
 from dicomtls_cli.tls.policy import Identity, PeerCheck, Role, TlsPolicy

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dicomtls_cli.errors import UsageError
-from dicomtls_cli.services.suites import NUMBERS
+from dicomtls_cli.services.diagnosis.suites import NUMBERS
 from dicomtls_cli.tls import context as context_module
 from dicomtls_cli.tls.context import client_context, server_context
 from dicomtls_cli.tls.policy import Role, TlsPolicy

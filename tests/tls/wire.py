@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dicomtls_cli.material import KeyPair, Trust
-from dicomtls_cli.services.diagnose import Stage, diagnose
+from dicomtls_cli.services.diagnosis.diagnose import Stage, diagnose
 from dicomtls_cli.tls.policy import Role
 from tests.support.pki import Identity
 

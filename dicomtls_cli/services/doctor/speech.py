@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dicomtls_cli.errors import ConnectionFailed, DicomTlsError, ExitCode
-from dicomtls_cli.services.causes import begins_tls
+from dicomtls_cli.services.diagnosis.causes import begins_tls
 from dicomtls_cli.services.doctor.facts import Speaks
 from dicomtls_cli.services.peer import Peer
 

@@ -9,9 +9,9 @@ import contextlib
 import time
 
 from dicomtls_cli.errors import ConnectionFailed, DicomTlsError, ExitCode
-from dicomtls_cli.services.causes import CLOSED_AT_ONCE
 from dicomtls_cli.services.connect import connect, negotiate, resolve
-from dicomtls_cli.services.diagnose import Stage, diagnose
+from dicomtls_cli.services.diagnosis.causes import CLOSED_AT_ONCE
+from dicomtls_cli.services.diagnosis.diagnose import Stage, diagnose
 from dicomtls_cli.services.doctor.facts import Address, Associated, Facts, Speaks
 from dicomtls_cli.services.doctor.inventory import (
     show_a_stranger,

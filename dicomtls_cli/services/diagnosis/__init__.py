@@ -1,0 +1,1 @@
+"""Why a connection failed, in words, and what to do."""

@@ -1,0 +1,1 @@
+"""The SCP: connections, who may, where instances are stored, who is told."""

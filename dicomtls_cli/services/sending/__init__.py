@@ -1,0 +1,1 @@
+"""C-STORE as an SCU: which instance goes next, over which associations, and what became of it."""
