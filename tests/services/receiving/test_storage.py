@@ -403,9 +403,8 @@ def test_a_process_of_the_same_id_in_another_container(tmp_path) -> None:
 
 
 @pytest.mark.skipif(disk.fcntl is None, reason="no flock here")
-def test_a_part_that_is_taken_for_an_orphan_before_it_is_locked(tmp_path, monkeypatch, unnamed) -> None:
-    if unnamed:
-        pytest.skip("what has no name is nobody's orphan")
+@pytest.mark.parametrize("unnamed", [False], indirect=True)  # what has no name is nobody's orphan
+def test_a_part_that_is_taken_for_an_orphan_before_it_is_locked(tmp_path, monkeypatch) -> None:
     store = Storage(tmp_path)
     flock = disk.fcntl.flock
     taken = []

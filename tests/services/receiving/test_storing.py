@@ -326,13 +326,17 @@ def fails(number: int):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize(
-    ("call", "number"), [("fsync", errno.EIO), ("dup", errno.EDQUOT), ("link", errno.ENOSPC)]
+    ("unnamed", "call", "number"),
+    [
+        (False, "fsync", errno.EIO),
+        (False, "dup", errno.EDQUOT),  # a file system with unnamed files has told before
+        (False, "link", errno.ENOSPC),
+        (True, "fsync", errno.EIO),
+        (True, "link", errno.ENOSPC),
+    ],
+    indirect=["unnamed"],
 )
-def test_what_fails_at_the_end_leaves_neither_file_nor_folder(
-    call, number, tmp_path, monkeypatch, unnamed
-) -> None:
-    if call == "dup" and unnamed:
-        pytest.skip("a file system with unnamed files has told before")
+def test_what_fails_at_the_end_leaves_neither_file_nor_folder(call, number, tmp_path, monkeypatch) -> None:
     naming = parse_layout("{PatientID}/{StudyInstanceUID}/{SOPInstanceUID}.dcm")
     storage = storing(tmp_path, fsync=True, naming=naming)
     monkeypatch.setattr(os, call, fails(number))

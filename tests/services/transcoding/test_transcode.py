@@ -595,7 +595,7 @@ def test_jpeg_ls_is_decoded_by_the_other_plugin_too() -> None:
 
 
 def test_the_extra_is_what_is_asked_for() -> None:
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
     names = {re.split(r"[<>=;]", one)[0] for one in project["optional-dependencies"]["codecs"]}
     assert names == {"numpy", "pyjpegls", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg"}
     assert project["name"] == "dicomtls-cli"
