@@ -192,7 +192,7 @@ class Stream:
         self.socket.settimeout(seconds)
         self._waits = seconds > 0
         self._least_timeout = max(seconds - _TIMEOUT_SLACK, _TIMEOUT_SLACK)
-        self._greatest_timeout = seconds + _TIMEOUT_SLACK
+        self._greatest_timeout = seconds + _TIMEOUT_SLACK if seconds > 0 else 0.0  # no wait serves for none
 
 
 def lingering_close(sock: socket.socket) -> None:

@@ -163,6 +163,15 @@ def test_a_send_that_gets_nowhere_ends() -> None:
 # --- a lingering close ---------------------------------------------------------------------------------------
 
 
+def test_a_wait_is_one_also_after_something_was_sent_without() -> None:
+    left = threading.Event()
+    with stream(lambda peer: left.wait(LIMIT)) as writing:  # type: ignore[arg-type,return-value]
+        rest = writing.send_some(bytes(64 << 20), corked=False)
+        with pytest.raises(TimeoutError):
+            writing.send(rest, 0.05)
+        left.set()
+
+
 def test_what_was_said_last_is_read_although_the_peer_went_on_sending() -> None:
     def script(peer: Scripted) -> None:
         peer.send(bytes(500_000))

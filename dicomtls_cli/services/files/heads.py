@@ -23,6 +23,7 @@ from dicomtls_cli.services.files.syntax import EXPLICIT_LITTLE
 from dicomtls_cli.services.files.syntax import transfer_syntax as syntax_of
 
 _MOST_SHAPES = 4  # UIDs and numbers have one digit more or less
+_MOST_ELEMENTS = 500  # of a shape: some 80 bytes are kept for each, and a peer may send 100,000 empty ones
 _MOST_MISSES = 32  # in a row, after which nothing is to be expected any more
 _NOTHING: frozenset[int] = frozenset()
 _META_AT = PREAMBLE_LENGTH + 4
@@ -88,7 +89,7 @@ class MetaReader:
         if isinstance(found, FileMeta):
             with memoryview(data)[_META_AT:] as view:
                 shape = _shape_of(view, EXPLICIT_LITTLE, _META_UIDS, end=found.offset - _META_AT)
-            # What is odd about it, a VR or a UID that is missing, shows in that the shape does not give the same.
+            # What is odd about it, a UID that is missing, shows in that the shape does not give the same.
             self._shape = shape if shape is not None and _meta_in(data, shape) == found else None
         return found
 
@@ -116,7 +117,7 @@ def _shape_of(
 ) -> _Shape | None:
     """Return the shape of a head in which all that is wanted was found, up to the last of it or to byte `end`.
 
-    None where more than lengths make it up.
+    None where more than lengths make it up, or where it has too many elements.
     """
     syntax = syntax_of(transfer_syntax)
     if syntax.deflated or not wanted:
@@ -129,11 +130,11 @@ def _shape_of(
     greatest = max(wanted)
     while (not tags or tags[-1] != greatest) if end is None else at < end:
         element = elements.element_at(view, at, encoding)
-        if element.length == elements.UNDEFINED:
+        if element.length == elements.UNDEFINED or len(headers) == _MOST_ELEMENTS:
             return None
         after = element.value_at + element.length
         headers.append(f"{element.value_at - at}s{element.length}x")
-        if element.tag in wanted:
+        if element.tag in wanted and (end is None or element.vr == b"UI"):  # all that file meta is read for
             values.append(f"{element.value_at - behind}x{element.length}s")
             tags.append(element.tag)
             behind = after

@@ -7,9 +7,11 @@ neither a lock nor to be removed: half of the system calls that a small instance
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -20,6 +22,9 @@ FILE_MODE = 0o640
 """The mode of a file whose options name none, before the umask."""
 
 _MOST_TRIES = 1000  # to make a file that nobody else has or removes
+_FRESH = 1.0  # seconds; after them another file system may have been mounted where a part was prepared
+# Of file systems without such files, and of kernels that take the flag for that of a directory (open(2)).
+_NO_UNNAMED = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
 _WRITING = os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NEW_NAMED = _WRITING | os.O_CREAT | os.O_EXCL
 _NEW_UNNAMED = _WRITING | getattr(os, "O_TMPFILE", 0)  # Linux's
@@ -75,7 +80,7 @@ class Parts:
         if not hasattr(os, "O_TMPFILE") or not is_local(self._folder):
             return False
         try:
-            part = _Unnamed(os.open(self._folder, _NEW_UNNAMED, 0o600), self._new_name)
+            part = _Unnamed(os.open(self._folder, _NEW_UNNAMED, 0o600), self._name)
         except OSError:
             return False
         try:
@@ -97,23 +102,38 @@ class Parts:
 
     def open(self) -> Part:
         """Return a new one, which this thread may have prepared. Raises OSError."""
-        prepared: Part | None = self._prepared.__dict__.pop("part", None)
-        return self._make() if prepared is None else prepared
+        prepared: tuple[Part, float] | None = self._prepared.__dict__.pop("part", None)
+        if prepared is not None:
+            part, until = prepared
+            if time.monotonic() < until:
+                return part
+            part.close()
+        return self._make()
 
     def prepare(self) -> None:
         """Make the next one of this thread, where it leaves no trace; at the end of the thread it is closed."""
         if self._are_unnamed:
-            try:  # noqa: SIM105 - for each instance: `suppress` would cost as much as the call
-                self._prepared.part = self._make()
+            try:
+                part = self._make()
             except OSError:  # `open` tries again, and tells
-                pass
+                return
+            if isinstance(part, _Unnamed):
+                self._prepared.part = part, time.monotonic() + _FRESH
+            else:  # they have names since
+                part.close()
 
     def _make(self) -> Part:
         for _ in range(_MOST_TRIES):
+            is_unnamed = self._are_unnamed
             try:
-                part = self._open_unnamed() if self._are_unnamed else self._open_named()
+                part = self._open_unnamed() if is_unnamed else self._open_named()
             except FileNotFoundError:  # the directory was removed under us: it may be made again
                 self._make_folders(self._folder)
+                continue
+            except OSError as error:
+                if not (is_unnamed and error.errno in _NO_UNNAMED):
+                    raise
+                self._are_unnamed = False  # another file system was mounted there since
                 continue
             if part is not None:
                 if self._exact_mode is not None and hasattr(os, "fchmod"):
@@ -122,7 +142,7 @@ class Parts:
         raise OSError(None, "there is no name left")
 
     def _open_unnamed(self) -> Part:
-        return _Unnamed(os.open(self._path, _NEW_UNNAMED, self._mode), self._new_name)
+        return _Unnamed(os.open(self._path, _NEW_UNNAMED, self._mode), self._name)
 
     def _open_named(self) -> Part | None:
         """Return a part that has a name in the folder, None where another process has it or took it."""
@@ -139,6 +159,19 @@ class Parts:
         os.close(file)  # a process that just starts took it for an orphan, before it was locked
         return None
 
+    def _name(self, give_name: Callable[[str], bool]) -> str:
+        """Have `give_name` give a name in the folder to what has none; return it. Raises OSError."""
+        for _ in range(_MOST_TRIES):
+            path = self._new_name()
+            try:
+                if give_name(path):
+                    return path
+            except (
+                FileNotFoundError
+            ):  # somebody removed the folder: it is empty as long as nothing is replaced
+                self._make_folders(self._folder)
+        raise OSError(None, "there is no name left")
+
     def _new_name(self) -> str:
         return f"{self._path}{os.sep}{os.getpid()}-{next(self._numbers)}.part"
 
@@ -148,49 +181,6 @@ class Parts:
         except OSError:  # a file system without rights: neither descriptor nor part stays
             part.close()
             raise
-
-
-class _Unnamed:
-    """A file without a name, on a file system that tells of a full disk when it is written to."""
-
-    def __init__(self, file: int, new_name: Callable[[], str]) -> None:
-        self.file = file
-        self._new_name = new_name
-
-    def complete(self) -> None:
-        """Do nothing: writing has told."""
-
-    def give_name(self, target: str) -> bool:
-        # With a descriptor for a folder Python calls linkat, which follows the link in /proc; the path is absolute.
-        try:
-            os.link(f"/proc/self/fd/{self.file}", target, src_dir_fd=self.file, follow_symlinks=True)
-        except FileExistsError:
-            return False
-        return True
-
-    def replace(self, target: str) -> None:
-        lock(self.file)  # while it has a name in `.incoming` it is no orphan
-        name = self._new_name()
-        while not self.give_name(name):
-            name = self._new_name()
-        try:
-            Path(name).replace(target)
-        except OSError:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
-            raise
-
-    def is_there(self) -> bool:
-        return True
-
-    def read(self) -> BinaryIO:
-        return Path(f"/proc/self/fd/{self.file}").open("rb")
-
-    def close(self) -> None:
-        _close(self)
-
-    def __del__(self) -> None:
-        _close(self)  # prepared, and not used
 
 
 class _Named:
@@ -227,6 +217,47 @@ class _Named:
             path, self._path = self._path, ""
             with contextlib.suppress(OSError):
                 Path(path).unlink()
+
+
+class _Unnamed(_Named):
+    """A file without a name, on a file system that tells of a full disk when it is written to.
+
+    Once it had a name and lost it, Linux gives it none any more: the one that `replace` needs stays until it is moved.
+    """
+
+    def __init__(self, file: int, name: Callable[[Callable[[str], bool]], str]) -> None:
+        super().__init__(file, "")
+        self._name = name
+
+    def complete(self) -> None:
+        """Do nothing: writing has told."""
+
+    def give_name(self, target: str) -> bool:
+        return super().give_name(target) if self._path else self._link(target)
+
+    def replace(self, target: str) -> None:
+        if not self._path:
+            with contextlib.suppress(OSError):
+                lock(self.file)  # while it has a name in `.incoming` it is no orphan
+            self._path = self._name(self._link)
+        super().replace(target)
+
+    def is_there(self) -> bool:
+        return not self._path or super().is_there()
+
+    def read(self) -> BinaryIO:
+        return Path(f"/proc/self/fd/{self.file}").open("rb")
+
+    def _link(self, target: str) -> bool:
+        # With a descriptor for a folder Python calls linkat, which follows the link in /proc; the path is absolute.
+        try:
+            os.link(f"/proc/self/fd/{self.file}", target, src_dir_fd=self.file, follow_symlinks=True)
+        except FileExistsError:
+            return False
+        return True
+
+    def __del__(self) -> None:
+        self.close()  # prepared, and not used
 
 
 def _close(part: Part) -> None:

@@ -128,3 +128,13 @@ def test_each_thread_has_its_own(monkeypatch) -> None:
             reader.read(data_set(), EXPLICIT, complete=False)
             other.submit(reader.read, data_set(), EXPLICIT, complete=False).result()
     assert len(steps) == 2
+
+
+def test_of_a_head_of_very_many_elements_nothing_is_kept() -> None:
+    many = b"".join(element(0x00190000 + number, b"LO", b"") for number in range(0x1000, 0x4000))
+    reader = HeadReader(WANTED)
+    for _ in range(2):
+        assert (
+            reader.read(data_set(before_study=many), EXPLICIT, complete=False).values[0x00080018] == "1.2.3"
+        )
+    assert reader._shapes == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,3 +83,14 @@ def test_a_file_is_what_it_is_whatever_came_before(tmp_path_factory, made: list[
 
 def told(found: object) -> object:
     return (str(found.error), found.expected) if isinstance(found, Skipped) else found
+
+
+@pytest.mark.parametrize("vr", [b"SH", b"LO", b"UN"])
+def test_a_uid_of_file_meta_that_has_another_vr_is_none_also_after_one_that_was_blank(vr) -> None:
+    def file(uid: bytes) -> bytes:
+        uids = (element(0x00020002, b"UI", b"1.20"), element(0x00020003, vr, uid))
+        return bytes(128) + b"DICM" + b"".join((*uids, element(0x00020010, b"UI", b"1.30"))) + data_set()
+
+    reader = MetaReader()
+    for uid in (b"  ", b"1."):
+        assert reader.read(file(uid)) == read_meta(file(uid))

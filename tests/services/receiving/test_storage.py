@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -517,6 +519,74 @@ def test_a_disk_that_lets_nothing_be_prepared_tells_with_the_next_instance(tmp_p
         take(store, data_set())
     monkeypatch.undo()
     assert take(store, data_set()).replaced
+
+
+def test_a_file_is_replaced_also_where_somebody_removed_the_empty_folder_of_parts(tmp_path) -> None:
+    store = Storage(tmp_path)
+    for is_there in (False, True):
+        incoming = store.receive(named())
+        incoming.write(memoryview(data_set()))
+        with contextlib.suppress(OSError):  # a part with a name keeps it
+            (tmp_path / ".incoming").rmdir()  # as `find -type d -empty -delete` does
+        assert incoming.commit().replaced == is_there
+        incoming.finish()
+    assert files(tmp_path) == ["1.2.9/1.2.3.dcm"]
+
+
+def test_a_file_whose_folder_goes_while_it_is_replaced_is_stored_in_a_new_one(tmp_path, monkeypatch) -> None:
+    store = Storage(tmp_path)
+    take(store, data_set())
+    replace = os.replace
+
+    def too_late(source: str, target: str) -> None:
+        monkeypatch.setattr(os, "replace", replace)
+        shutil.rmtree(Path(target).parent)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", too_late)
+    stored = take(store, data_set())
+    assert stored.path is not None
+    assert stored.path.read_bytes().endswith(data_set())
+    assert files(tmp_path) == ["1.2.9/1.2.3.dcm"]
+
+
+def test_a_file_system_that_is_mounted_over_the_output_takes_what_comes_then(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(parts, "_FRESH", 0.0)
+    output = tmp_path / "output"
+    store = Storage(output)
+    incoming = store.receive(named())
+    incoming.write(memoryview(data_set()))
+    incoming.commit()
+    incoming.finish()  # prepares a part, on the file system before
+    before = open_files()
+    with tiny_disk(output, 1 << 20):
+        take(store, data_set("1.2.4"), named("1.2.4"))
+        assert files(output) == ["1.2.9/1.2.4.dcm"]
+    assert files(output) == ["1.2.9/1.2.3.dcm"]
+    assert open_files() <= before
+
+
+def test_an_output_that_comes_to_be_on_a_file_system_without_nameless_files_goes_on(
+    tmp_path, monkeypatch
+) -> None:
+    store = Storage(tmp_path)
+    open_file, nameless = os.open, getattr(os, "O_TMPFILE", 0)
+
+    def opened(path: Any, flags: int, mode: int = 0o777, **more: Any) -> int:
+        if nameless and flags & nameless == nameless:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        return open_file(path, flags, mode, **more)
+
+    incoming = store.receive(named())
+    incoming.write(memoryview(data_set()))
+    incoming.commit()
+    before = open_files()
+    monkeypatch.setattr(os, "open", opened)
+    incoming.finish()  # what was to be prepared has a name, and would stay
+    assert files(tmp_path) == ["1.2.9/1.2.3.dcm"]
+    assert open_files() == before - 1
+    assert take(store, data_set()).replaced
+    assert files(tmp_path) == ["1.2.9/1.2.3.dcm"]
 
 
 def test_what_replaces_a_file_has_a_name_for_a_moment_and_is_no_orphan(tmp_path, monkeypatch) -> None:
