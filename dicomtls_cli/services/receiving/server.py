@@ -65,7 +65,7 @@ class ServerOptions:
 
     @property
     def files(self) -> int:
-        """How many files may be open at once at the most: two for an association that stores, one for others."""
+        """How many files may be open at once at the most: two for an association, one for any other connection."""
         return _WAITING + _UNFINISHED + 2 * self.max_associations + _OTHER_FILES
 
 
