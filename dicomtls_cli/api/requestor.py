@@ -109,7 +109,7 @@ class _Search:
             )
 
     def _instances(self) -> Iterator[Instance]:
-        """Yield what can be sent, from whichever thread asks; keep what cannot."""
+        """Yield what can be sent; keep what cannot."""
         for found in self._found:
             if not isinstance(found, Skipped):
                 self._is_empty = False

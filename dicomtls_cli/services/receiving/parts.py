@@ -166,9 +166,7 @@ class Parts:
             try:
                 if give_name(path):
                     return path
-            except (
-                FileNotFoundError
-            ):  # somebody removed the folder: it is empty as long as nothing is replaced
+            except FileNotFoundError:  # removed: it is empty as long as nothing is replaced
                 self._make_folders(self._folder)
         raise OSError(None, "there is no name left")
 

@@ -164,9 +164,8 @@ class _Crew:
             return
         for cause in gave_up:
             logger.warning("fewer associations than wanted: %s", cause.message)
-        yield from self.alone(
-            is_first=False
-        )  # what one that gave up handed back when the others were through
+        # What one that gave up handed back when the others were through.
+        yield from self.alone(is_first=False)
 
 
 def _abandon(senders: list[Sender]) -> None:
