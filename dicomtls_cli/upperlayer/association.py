@@ -50,8 +50,6 @@ PduT = TypeVar("PduT", bound=Pdu)
 
 _BLOCK = 256 * 1024  # bytes of P-DATA gathered into one send
 _TURN = 4  # blocks that one of several associations sends before another has its turn
-_LONG = 1 << 20  # bytes of a data set from which on its blocks are corked, whoever gets them
-_LARGE_FRAGMENT = 64 * 1024
 _SHORT_BLOCK = 64 * 1024  # ... where the time-out is short, so that progress is seen in time
 _SHORT_TIMEOUT = 5.0  # seconds
 _PARTING_TIMEOUT = 2.0  # seconds for an A-ABORT to leave, or for a reason to be read after a failed send
@@ -90,7 +88,6 @@ class Association:
         self._block = memoryview(b"")
         self._blocks: Iterator[memoryview | bytes] = iter(())
         self._staged: memoryview | bytes | None = None
-        self._corked = True
         self._stuck_since: float | None = None  # when the connection took nothing any more
         self._pdu_left = 0  # bytes of the P-DATA PDU being read
         self._pdu_deadline = 0.0  # ... and until when they have to be here
@@ -165,9 +162,6 @@ class Association:
         if not self._block:
             size = _SHORT_BLOCK if self.dimse_timeout < _SHORT_TIMEOUT else _BLOCK
             self._block = new_block(size, self._fragment)
-        # A peer that takes large PDUs begins with the first record of a slice; one that takes small ones is relieved by
-        # fewer segments, as everybody is in the long run.
-        self._corked = length > _LONG or self._fragment < _LARGE_FRAGMENT
         head = command_pdus(context_id, command, self._fragment)
         self._blocks = lay_out(self._block, self._fragment, context_id, head, data, length)
         self._staged = next(self._blocks)
@@ -183,7 +177,7 @@ class Association:
         turn = _TURN
         while self._staged is not None:
             if wait:
-                self._send(self._staged, self.dimse_timeout, corked=self._corked)
+                self._send(self._staged, self.dimse_timeout)
             elif turn == 0 or not self._send_some():
                 return False
             turn -= 1
@@ -202,7 +196,7 @@ class Association:
         if late and not self._stream.is_writable():  # it may find some room all the same: that is no progress
             self._give_up_sending()
         try:
-            self._staged = rest = self._stream.send_some(block, corked=self._corked)
+            self._staged = rest = self._stream.send_some(block)
         except OSError as error:
             self._explain_failed_send(ConnectionBroken(error), error)
         now = time.monotonic()
@@ -474,9 +468,9 @@ class Association:
         self.close()
         raise ConnectionBroken(error) from error
 
-    def _send(self, data: bytes | memoryview, timeout: float, *, corked: bool = True) -> None:
+    def _send(self, data: bytes | memoryview, timeout: float) -> None:
         try:
-            self._stream.send(data, timeout, corked=corked)
+            self._stream.send(data, timeout)
         except TimeoutError as error:
             # Half a PDU may be out: no A-ABORT can follow it.
             self._explain_failed_send(AssociationTimeout("the peer took nothing", timeout), error)

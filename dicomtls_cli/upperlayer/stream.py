@@ -9,6 +9,7 @@ import contextlib
 import select
 import socket
 import ssl
+import struct
 import time
 
 _PIECE = 64 * 1024
@@ -17,7 +18,11 @@ _BUFFER = (
     _PIECE + _RECORD
 )  # behind a whole piece there is still room for a TLS record: none is read in two steps
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
-_CORK: int | None = getattr(socket, "TCP_CORK", None)
+_NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+_UNSENT = 32 * 1024  # bytes that wait in the socket for room at the peer
+_LARGE = 8 * 1024  # bytes that were read at once, after which more are likely to be here already
+_CERTAIN = _RECORD + 2048 + 5  # bytes in the socket that hold a whole record, RFC 5246 6.2.3
+_WRAPPING = 256  # bytes, and more than a record has beside its content
 _TIMEOUT_SLACK = 0.05  # seconds a time-out already set may differ from the one wanted
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 1 << 20
@@ -38,18 +43,21 @@ class Stream:
         self.socket = sock
         self._memory = memoryview(b"")  # allocated at the first read: an idle handshake costs no buffer
         self._start = self._end = 0
-        self._is_corked = False
         # Setting a time-out costs a system call; one that is a few milliseconds off serves as well. None is set yet.
         self._least_timeout, self._greatest_timeout = 1.0, 0.0
         self._waits = True
         # Peers in the field (DCMTK 3.6, Orthanc) leave Nagle on and write each message in two pieces; only
         # an immediate acknowledgement of the first lets them send the second without a 40 ms pause.
-        # Linux clears the mode by itself, hence before every read.
+        # Linux clears the mode by itself, hence before every read that may have to wait.
         self._quickack = _QUICKACK if sock.family in (socket.AF_INET, socket.AF_INET6) else None
-        # Records of one block share segments; without it each goes, and is acknowledged, by itself.
-        self._cork = _CORK if sock.family in (socket.AF_INET, socket.AF_INET6) else None
+        self._here = 0  # bytes that are in the socket for certain
+        self._last_count = 0
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # What waits in the socket is sent when the peer acknowledges what came before: on one machine in the peer's
+            # own time. So little of it waits there; how much is on its way is not limited by this.
+            if _NOTSENT_LOWAT is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _UNSENT)
 
     @property
     def buffered(self) -> int:
@@ -113,24 +121,18 @@ class Stream:
             self._make_room()
         return self.take(min(limit, _PIECE), deadline)
 
-    def send(self, data: bytes | bytearray | memoryview, timeout: float, *, corked: bool = True) -> None:
+    def send(self, data: bytes | bytearray | memoryview, timeout: float) -> None:
         """Send all of `data`; raise TimeoutError when the next piece could not be sent in `timeout` seconds.
 
-        A piece is what the socket takes at once; with TLS one record, 16 KiB at the most. `corked` lets the records of
-        a large block share segments.
+        A piece is what the socket takes at once; with TLS one record, 16 KiB at the most.
         """
         if not self._least_timeout <= timeout <= self._greatest_timeout:
             self._set_timeout(timeout)
         view = memoryview(data)
-        cork = self._cork if corked and len(view) > _PIECE else None
-        if cork is not None:
-            self.socket.setsockopt(socket.IPPROTO_TCP, cork, 1)
         while view:
             view = view[self.socket.send(view) :]
-        if cork is not None:  # where sending failed, nothing follows
-            self.socket.setsockopt(socket.IPPROTO_TCP, cork, 0)
 
-    def send_some(self, data: bytes | memoryview, *, corked: bool) -> memoryview:
+    def send_some(self, data: bytes | memoryview) -> memoryview:
         """Send what the socket takes of `data` without waiting, and return the rest, to be sent next.
 
         Under TLS part of the rest may have left already: it must not change until it is sent.
@@ -138,17 +140,11 @@ class Stream:
         if self._waits:
             self._set_timeout(0.0)
         view = memoryview(data)
-        if self._cork is not None and corked and len(view) > _PIECE and not self._is_corked:
-            self.socket.setsockopt(socket.IPPROTO_TCP, self._cork, 1)
-            self._is_corked = True
         try:
             while view:
                 view = view[self.socket.send(view) :]
         except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
-            return view
-        if self._cork is not None and self._is_corked:  # perhaps since a call that sent only the beginning
-            self.socket.setsockopt(socket.IPPROTO_TCP, self._cork, 0)
-            self._is_corked = False
+            pass
         return view
 
     def is_writable(self) -> bool:
@@ -180,19 +176,40 @@ class Stream:
         self._start, self._end = 0, rest
 
     def _read_into_memory(self) -> None:
-        if self._quickack is not None:
+        if self._quickack is not None and not self._is_record_here():
             self.socket.setsockopt(socket.IPPROTO_TCP, self._quickack, 1)
         # How much fits is said twice: a TLS socket would go a longer way to find it out, for every record.
         count = self.socket.recv_into(self._memory[self._end :], _BUFFER - self._end)
         if not count:
             raise PeerClosed("the peer closed the connection")
         self._end += count
+        self._here -= count + _WRAPPING
+        self._last_count = count
+
+    def _is_record_here(self) -> bool:
+        """Tell whether the next read need not wait; False where that is not certain, or not worth a look.
+
+        In the middle of a large object each acknowledgement costs as much as the record it is for.
+        """
+        if self._here < _CERTAIN and self._last_count >= _LARGE:
+            self._here = _unread(self.socket)
+        return self._here >= _CERTAIN
 
     def _set_timeout(self, seconds: float) -> None:
         self.socket.settimeout(seconds)
         self._waits = seconds > 0
         self._least_timeout = max(seconds - _TIMEOUT_SLACK, _TIMEOUT_SLACK)
         self._greatest_timeout = seconds + _TIMEOUT_SLACK if seconds > 0 else 0.0  # no wait serves for none
+
+
+def _unread(sock: socket.socket) -> int:
+    """Return how many bytes the system has for whoever reads from `sock`, those of TLS counted as they travel."""
+    import fcntl  # only who receives much needs them
+    import termios
+
+    count = bytearray(struct.calcsize("i"))
+    fcntl.ioctl(sock, termios.FIONREAD, count)
+    return int(struct.unpack("i", count)[0])
 
 
 def lingering_close(sock: socket.socket) -> None:

@@ -1263,23 +1263,23 @@ class Watched(socket.socket):
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="TCP_QUICKACK is Linux's")
-def test_quickack_is_rearmed_before_every_recv_and_nagle_is_off() -> None:
+def test_quickack_is_rearmed_before_every_recv_of_a_message_and_nagle_is_off() -> None:
     def script(peer: Scripted) -> None:
         peer.expect(RQ)
         peer.send(accept(ASKED))
-        for _ in range(3):
+        for _ in range(6):
             peer.expect(P_DATA)
-            peer.send(p_data(pdv(3, b"+", command=True)), p_data(pdv(3, bytes(100_000))))
+            peer.send(p_data(pdv(3, b"+", command=True)), p_data(pdv(3, bytes(5_000))))
         peer.release()
 
     with played(script) as plain, Watched(plain) as sock:
         association = patient(sock)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         association.request(ASKED)
-        for _ in range(3):
+        for _ in range(6):
             association.send(3, COMMAND)
             assert association.receive() == (3, b"+")
-            assert sum(len(piece) for piece in association.receive_data(3)) == 100_000
+            assert sum(len(piece) for piece in association.receive_data(3)) == 5_000
         association.release()
         quickack = (socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         receives = [at for at, call in enumerate(sock.calls) if call == "recv"]

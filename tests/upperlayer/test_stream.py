@@ -166,7 +166,7 @@ def test_a_send_that_gets_nowhere_ends() -> None:
 def test_a_wait_is_one_also_after_something_was_sent_without() -> None:
     left = threading.Event()
     with stream(lambda peer: left.wait(LIMIT)) as writing:  # type: ignore[arg-type,return-value]
-        rest = writing.send_some(bytes(64 << 20), corked=False)
+        rest = writing.send_some(bytes(64 << 20))
         with pytest.raises(TimeoutError):
             writing.send(rest, 0.05)
         left.set()
@@ -233,16 +233,55 @@ def test_memory_is_taken_with_the_first_byte_only() -> None:
         assert BUFFER <= len(idle._memory) < 2 * BUFFER
 
 
-def test_a_block_that_leaves_piece_by_piece_leaves_no_cork_behind() -> None:
-    """Else whatever is sent next waits for 200 ms, since it fills no segment."""
-    if not hasattr(socket, "TCP_CORK"):
-        pytest.skip("this system has no TCP_CORK")
+class Armed(socket.socket):
+    """A socket that notes before each read how much came already, and whether it is to be acknowledged at once."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(fileno=sock.detach())
+        self.reads: list[tuple[int, bool]] = []
+        self._is_armed = False
+
+    def setsockopt(self, *args: int) -> None:  # type: ignore[override]
+        self._is_armed |= args == (socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        super().setsockopt(*args)
+
+    def recv_into(self, *args: object) -> int:  # type: ignore[override]
+        self.reads.append((unread(self), self._is_armed))
+        self._is_armed = False
+        return super().recv_into(*args)  # type: ignore[arg-type]
+
+
+def unread(sock: socket.socket) -> int:
+    try:
+        return len(sock.recv(1 << 20, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except BlockingIOError:
+        return 0
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="TCP_QUICKACK is Linux's")
+def test_what_may_have_to_wait_is_acknowledged_at_once_and_the_middle_of_a_large_object_is_not() -> None:
+    """A peer with Nagle's algorithm holds a last piece back for 40 ms; each acknowledgement costs a record's time."""
+    all_of_it, whole_record = 300_000, 16 * 1024
+
+    def script(peer: Scripted) -> None:
+        peer.sock.recv(1)
+        peer.send(bytes(all_of_it))
+
+    with played(script) as plain, Armed(plain) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * all_of_it)
+        sock.sendall(b"a")
+        end = later(LIMIT)
+        while unread(sock) < all_of_it and time.monotonic() < end:
+            select.select([], [], [], 0.01)
+        stream = Stream(sock)
+        stream.read(all_of_it, later())
+        assert all(is_armed for here, is_armed in sock.reads if here < whole_record)
+        assert [is_armed for here, is_armed in sock.reads if here > all_of_it // 2].count(False)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this system has no such option")
+def test_little_waits_in_the_socket_for_room_at_the_peer() -> None:
+    """What waits there is sent in the time of the peer, when that acknowledges what came before."""
     with played(until_left) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
-        stream, rests = Stream(sock), []
-        rest = memoryview(bytes(1 << 20))
-        while rest := stream.send_some(rest, corked=True):
-            rests.append(len(rest))
-            select.select([], [sock], [], LIMIT)
-        assert rests[-1] <= 64 * 1024
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == 0
+        Stream(sock)
+        assert 0 < sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) <= 64 * 1024
