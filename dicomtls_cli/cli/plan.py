@@ -40,7 +40,7 @@ def tell_plan(
     tally = Tally(terminal, peer, before=_read_reports(report, resume, peer))
     plan = Plan(convertible if transcode else as_stored)
     for instance in tally.instances(found):
-        logger.info("Would send file: %s", instance.path)
+        logger.info("Would send file: %s", instance.file)
         if terminal.as_json:
             from dicomtls_cli.services.sending.report import planned_record
 

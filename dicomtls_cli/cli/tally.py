@@ -125,7 +125,7 @@ class Tally:
         self._tried_size += instance.size
         self._lines += 3 * (self._terminal.verbosity > 0)  # what was logged about it
         if instance.remark:
-            self._warn(f"`{instance.path}`: {instance.remark}")
+            self._warn(f"`{instance.file}`: {instance.remark}")
         if self._needs_records:
             from dicomtls_cli.services.sending.report import outcome_record
 
@@ -138,7 +138,7 @@ class Tally:
         if outcome.is_warning:
             assert outcome.status is not None
             self.warned += 1
-            self._warn(f"`{instance.path}`: stored, with {status_words(outcome.status)}")
+            self._warn(f"`{instance.file}`: stored, with {status_words(outcome.status)}")
         else:
             self.stored += 1
 

@@ -340,7 +340,7 @@ def test_associations_for_many_contexts() -> None:
     plan = Plan()
     assert plan.associations == 0
     for number in range(129):
-        plan.add(Instance(Path("x"), 1100, 100, f"1.2.{number}", "1.2.3", EXPLICIT))
+        plan.add(Instance("x", 1100, 100, f"1.2.{number}", "1.2.3", EXPLICIT))
         assert plan.associations == (1 if number < 128 else 2)
     assert (plan.instances, plan.length) == (129, 129_000)
 

@@ -132,7 +132,7 @@ class _Template:
         first = 2 * (97 * shift % (_SIDE * _SIDE))
         self._bytes[-_PIXEL_BYTES:] = self._pattern[first : first + _PIXEL_BYTES]
         path.write_bytes(self._bytes)
-        return self._instance._replace(path=path, sop_instance=uid, modified=path.stat().st_mtime_ns)
+        return self._instance._replace(file=str(path), sop_instance=uid, modified=path.stat().st_mtime_ns)
 
 
 _NUMBER_HEAD = b"\x20\x00\x13\x00IS\x04\x00"

@@ -56,13 +56,13 @@ _ENCODINGS = {
 class Instance(NamedTuple):
     """A DICOM file that can be sent.
 
-    `offset` is where its data set begins and `size` where the file ends, in bytes. The UIDs are the data
-    set's; the file meta's stand in where those are missing. `transfer_syntax` is the file meta's, unless that
-    is missing or clearly wrong. `remark` tells what is odd about it. `modified` is when the file was last
-    written, in nanoseconds since 1970.
+    `file` is its path as a text: a `Path` for each costs as much as to open it. `offset` is where its data set
+    begins and `size` where the file ends, in bytes. The UIDs are the data set's; the file meta's stand in where
+    those are missing. `transfer_syntax` is the file meta's, unless that is missing or clearly wrong. `remark`
+    tells what is odd about it. `modified` is when the file was last written, in nanoseconds since 1970.
     """
 
-    path: Path
+    file: str
     size: int
     offset: int
     sop_class: str
@@ -70,6 +70,11 @@ class Instance(NamedTuple):
     transfer_syntax: str
     remark: str = ""
     modified: int = 0
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return Path(self.file)
 
 
 class Directory(NamedTuple):
@@ -83,7 +88,7 @@ class Directory(NamedTuple):
 
 def read_instance(path: Path, *, named: bool = False) -> Instance | Skipped:
     """Read what has to be known of the file at `path`; `named` says that somebody named this very file."""
-    found = look_at(path, named=named)
+    found = look_at(str(path), named=named)
     return passed_over(found) if isinstance(found, Directory) else found
 
 
@@ -105,7 +110,7 @@ def readers() -> Readers:
 
 
 def look_at(
-    path: Path, *, named: bool = False, readers: Readers | None = None
+    path: str, *, named: bool = False, readers: Readers | None = None
 ) -> Instance | Skipped | Directory:
     """As `read_instance`, with a DICOMDIR told apart; `readers` are those of the files before."""
     try:
@@ -113,27 +118,31 @@ def look_at(
         try:
             about = os.fstat(file)
             if not stat.S_ISREG(about.st_mode):
-                return not_dicom(path, "it is no regular file", expected=named)
+                return not_dicom(Path(path), "it is no regular file", expected=named)
             return _File(path, file, about, named, readers).judged()
         finally:
             os.close(file)
     except (OSError, ValueError) as error:  # ValueError: an embedded NUL
-        return unreadable(path, error)
+        return unreadable(Path(path), error)
 
 
 class _File:
     """An open file, and what was read of it from its start."""
 
     def __init__(
-        self, path: Path, file: int, about: os.stat_result, named: bool, readers: Readers | None
+        self, name: str, file: int, about: os.stat_result, named: bool, readers: Readers | None
     ) -> None:
-        self.path = path
+        self.name = name
         self.file = file
         self.size = about.st_size
         self.modified = about.st_mtime_ns
         self.named = named
         self.readers = readers
         self.data = os.read(file, _FIRST_READ)
+
+    @property
+    def path(self) -> Path:
+        return Path(self.name)
 
     def judged(self) -> Instance | Skipped | Directory:
         data = self.data
@@ -305,7 +314,7 @@ class _File:
             pixels = f"its pixel data is {'' if how.encapsulated else 'not '}compressed"
             return wrongly_encoded(self.path, f"{told or f'its file meta says {syntax.uid}'}; {pixels}")
         return Instance(
-            self.path,
+            self.name,
             self.size,
             meta.offset,
             sop_class,

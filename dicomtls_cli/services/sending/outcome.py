@@ -45,7 +45,7 @@ class Outcome(NamedTuple):
 def not_sent(instance: Instance, cause: DicomTlsError, what: str = "sent") -> Outcome:
     """Return the outcome of an instance that `cause`, which is about the peer, left unsent or unanswered."""
     error = DicomTlsError(
-        f"`{instance.path}` was not {what}: {cause.message}",
+        f"`{instance.file}` was not {what}: {cause.message}",
         cause.hint,
         slug=cause.slug,
         exit_code=cause.exit_code,
@@ -56,7 +56,7 @@ def not_sent(instance: Instance, cause: DicomTlsError, what: str = "sent") -> Ou
 def no_context(instance: Instance, reason: str) -> Outcome:
     """Return the outcome of an instance whose presentation contexts the peer refused; `reason` is in words."""
     error = DicomTlsError(
-        f"the peer does not take `{instance.path}` (SOP class {instance.sop_class}, transfer syntax "
+        f"the peer does not take `{instance.file}` (SOP class {instance.sop_class}, transfer syntax "
         f"{instance.transfer_syntax}): {reason}",
         "the peer has to support this SOP class in this transfer syntax",
         slug="association.no-context",
@@ -71,7 +71,7 @@ def unreadable(instance: Instance, error: OSError) -> Outcome:
         instance,
         None,
         InputError(
-            f"cannot read `{instance.path}`: {error.strerror}",
+            f"cannot read `{instance.file}`: {error.strerror}",
             "check the path and its rights",
             slug="input.unreadable",
         ),

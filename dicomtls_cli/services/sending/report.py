@@ -50,7 +50,7 @@ def outcome_record(outcome: Outcome) -> dict[str, Any]:
     """Return what became of an instance that was sent, or was to be, as JSON has it."""
     word = FAILED if outcome.error is not None else WARNED if outcome.is_warning else STORED
     record = _record(
-        outcome.instance.path, outcome.instance, word, outcome.error, outcome.status, outcome.length, outcome.seconds
+        outcome.instance.file, outcome.instance, word, outcome.error, outcome.status, outcome.length, outcome.seconds
     )  # fmt: skip
     if outcome.transfer_syntax:
         record["transfer_syntax"] = outcome.transfer_syntax
@@ -59,22 +59,22 @@ def outcome_record(outcome: Outcome) -> dict[str, Any]:
 
 def skipped_record(skipped: Skipped) -> dict[str, Any]:
     """Return what a file failed of before it could be sent; what was not found out of it is null."""
-    return _record(skipped.path, None, FAILED, skipped.error)
+    return _record(str(skipped.path), None, FAILED, skipped.error)
 
 
 def already_stored_record(instance: Instance) -> dict[str, Any]:
     """Return what a new report says of an instance that an earlier one says is stored."""
-    return _record(instance.path, instance, ALREADY_STORED)
+    return _record(instance.file, instance, ALREADY_STORED)
 
 
 def planned_record(instance: Instance) -> dict[str, Any]:
     """Return what is known of an instance before it is sent, as JSON has it."""
-    record = _record(instance.path, instance, "")
+    record = _record(instance.file, instance, "")
     return {name: record[name] for name in _BEFORE}
 
 
 def _record(
-    path: Path,
+    path: str,
     instance: Instance | None,
     word: str,
     error: DicomTlsError | None = None,
@@ -83,7 +83,7 @@ def _record(
     seconds: float = 0.0,
 ) -> dict[str, Any]:
     return {
-        "path": str(path),
+        "path": path,
         "size": instance and instance.size,
         "mtime": instance and _mtime(instance.modified),
         "sop_class": instance and instance.sop_class,
@@ -121,7 +121,7 @@ class StoredBefore:
         return len(self._keys)
 
     def __contains__(self, instance: Instance) -> bool:
-        path = _absolute(str(instance.path), self._here)
+        path = _absolute(instance.file, self._here)
         return _key(path, instance.size, _mtime(instance.modified), instance.sop_instance) in self._keys
 
     def add(self, record: dict[str, Any]) -> None:

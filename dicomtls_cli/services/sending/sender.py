@@ -431,7 +431,7 @@ class Sender:
             self._failures = 0
         else:
             failure = DicomTlsError(
-                f"the peer did not store `{sent.instance.path}`: {words(status, comment)}",
+                f"the peer did not store `{sent.instance.file}`: {words(status, comment)}",
                 "see the peer's log for the reason",
                 slug="dimse.failure-status",
                 exit_code=ExitCode.STATUS,
@@ -446,7 +446,7 @@ class Sender:
 
     def _tell_request(self, instance: Instance, message_id: int) -> None:
         if logger.isEnabledFor(logging.INFO):
-            logger.info("Sending file: %s", instance.path)
+            logger.info("Sending file: %s", instance.file)
             logger.info("Sending Store Request (MsgID %d, %s)", message_id, modality(instance.sop_class))
 
 

@@ -42,7 +42,7 @@ def stage(
     Raises InputError or OSError for a file that cannot be sent, DicomTlsError where it cannot be converted.
     """
     if way.transfer_syntax != instance.transfer_syntax:
-        logger.info("Converting to transfer syntax %s: %s", way.transfer_syntax, instance.path)
+        logger.info("Converting to transfer syntax %s: %s", way.transfer_syntax, instance.file)
         data, length = transcode(instance, way.transfer_syntax)
     else:
         data, length = open_data_set(instance)
@@ -61,12 +61,12 @@ def open_data_set(instance: Instance) -> tuple[IO[bytes], int]:
     Every fragment has to be even (PS3.7 Annex F); a deflated stream of odd length gets one NUL after its
     end (PS3.5 A.5), any other data set of odd length is malformed.
     """
-    file = FileIO(instance.path)  # a third of the cost of Path.open
+    file = FileIO(instance.file)  # a third of the cost of Path.open
     try:
         about = os.fstat(file.fileno())
         if about.st_size != instance.size or about.st_mtime_ns != instance.modified:
             raise InputError(
-                f"`{instance.path}` changed after it was looked at",
+                f"`{instance.file}` changed after it was looked at",
                 "send it again once nothing writes to it",
                 slug="input.file-changed",
             )
@@ -76,7 +76,7 @@ def open_data_set(instance: Instance) -> tuple[IO[bytes], int]:
             return file, length
         if not transfer_syntax(instance.transfer_syntax).deflated:
             raise InputError(
-                f"`{instance.path}` is a broken DICOM file: its data set has an odd number of bytes",
+                f"`{instance.file}` is a broken DICOM file: its data set has an odd number of bytes",
                 "write it anew from its source",
                 slug="input.odd-length",
             )

@@ -65,7 +65,7 @@ def transcode(instance: Instance, target: str, folder: Path | None = None) -> tu
     """
     if target not in fallbacks(instance.transfer_syntax):
         raise InputError(
-            f"`{instance.path}` cannot be converted from transfer syntax {instance.transfer_syntax} to {target}",
+            f"`{instance.file}` cannot be converted from transfer syntax {instance.transfer_syntax} to {target}",
             f"send it to a peer that takes {instance.transfer_syntax}",
             slug="transcode.unsupported",
         )
@@ -97,7 +97,7 @@ def _opened(instance: Instance) -> IO[bytes]:
         return file
     file.close()
     raise InputError(
-        f"`{instance.path}` changed after it was looked at",
+        f"`{instance.file}` changed after it was looked at",
         "send it again once nothing writes to it",
         slug="input.file-changed",
     )
@@ -160,7 +160,7 @@ def _explained(error: BaseException, instance: Instance, target: str) -> DicomTl
     from dicomtls_cli.services.transcoding.pixels import TooLargeError
 
     what = (
-        f"`{instance.path}` cannot be converted from transfer syntax {instance.transfer_syntax} to {target}"
+        f"`{instance.file}` cannot be converted from transfer syntax {instance.transfer_syntax} to {target}"
     )
     if isinstance(error, NoCodecError):
         return InputError(
@@ -180,7 +180,7 @@ def _explained(error: BaseException, instance: Instance, target: str) -> DicomTl
             "send it to a peer that takes it as it is",
             slug="transcode.too-large",
         )
-    if isinstance(error, OSError) and error.errno not in _OF_READING and error.filename != str(instance.path):
+    if isinstance(error, OSError) and error.errno not in _OF_READING and error.filename != instance.file:
         return OutputError(
             f"{what}: there is no room for the result: {error.strerror or error}",
             "set TMPDIR to a folder with more room",
@@ -189,7 +189,7 @@ def _explained(error: BaseException, instance: Instance, target: str) -> DicomTl
     if isinstance(error, OSError | ValueError):
         reason = error.strerror if isinstance(error, OSError) else error
         return InputError(
-            f"cannot read `{instance.path}`: {reason}",
+            f"cannot read `{instance.file}`: {reason}",
             "check the path and its rights",
             slug="input.unreadable",
         )

@@ -96,7 +96,7 @@ def test_little_room_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             assert list(folder.iterdir()) == [image.path]
             images.discard(image)
             images.discard(image)  # again is no error
-        other = Instance(tmp_path / "other", 1, 0, "1", "2", "3")
+        other = Instance(str(tmp_path / "other"), 1, 0, "1", "2", "3")
         other.path.touch()
         images.discard(other)
         assert other.path.exists(), "only its own"

@@ -63,7 +63,9 @@ def test_what_is_known_of_a_file(tmp_path) -> None:
     found = sent(path)
     offset = len(file_meta())
     modified = path.stat().st_mtime_ns
-    assert found == Instance(path, offset + len(data_set()), offset, CT, "1.2.3", EXPLICIT, modified=modified)
+    assert found == Instance(
+        str(path), offset + len(data_set()), offset, CT, "1.2.3", EXPLICIT, modified=modified
+    )
 
 
 @pytest.mark.parametrize("path", images.variety(), ids=lambda path: path.name)
@@ -610,7 +612,7 @@ def test_a_long_path_leaves_room_for_the_reason(tmp_path) -> None:
 
 def test_who_looks_is_told_of_a_dicomdir() -> None:
     directory = images.FOLDER / "dicomdirtests" / "DICOMDIR"
-    found = instance.look_at(directory)
+    found = instance.look_at(str(directory))
     assert isinstance(found, instance.Directory)
     assert found.size == directory.stat().st_size
     passed = read_instance(directory, named=True)

@@ -78,7 +78,7 @@ def test_a_file_is_what_it_is_whatever_came_before(tmp_path_factory, made: list[
     for number, data in enumerate(made):
         path = folder / f"{number}.dcm"
         path.write_bytes(data)
-        assert told(look_at(path, readers=before)) == told(look_at(path))
+        assert told(look_at(str(path), readers=before)) == told(look_at(str(path)))
 
 
 def told(found: object) -> object:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from dicomtls_cli.services.files.scan import Instance
@@ -13,7 +11,7 @@ LITTLE = "1.2.840.10008.1.2.1"
 
 
 def instance(number: int, sop_class: str = "1.2.840.10008.5.1.4.1.1.2") -> Instance:
-    return Instance(Path(f"{number}.dcm"), 1000, 400, sop_class, f"1.2.{number}", LITTLE)
+    return Instance(f"{number}.dcm", 1000, 400, sop_class, f"1.2.{number}", LITTLE)
 
 
 def classes(count: int, kinds: int) -> list[Instance]:

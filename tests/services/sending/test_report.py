@@ -36,7 +36,7 @@ FAILURE = DicomTlsError("it was not stored", "see the log", slug="dimse.failure-
 def instance(number: int = 1, path: str = "", **more: Any) -> Instance:
     known = {"size": 1000 + number, "modified": 1_700_000_000_123_456_789 + number, **more}
     return Instance(
-        Path(path or f"/images/{number}.dcm"), known.pop("size"), 300, "1.2.840.10008.5.1.4.1.1.2",
+        path or f"/images/{number}.dcm", known.pop("size"), 300, "1.2.840.10008.5.1.4.1.1.2",
         known.pop("sop_instance", f"1.2.{number}"), "1.2.840.10008.1.2.1", **known,
     )  # fmt: skip
 
@@ -141,7 +141,7 @@ def test_what_is_stored_comes_back(
     assert outcome.instance in before
     for changed in ({"size": size + 1}, {"modified": modified + 1}, {"sop_instance": "1.2.4"}):
         assert outcome.instance._replace(**changed) not in before
-    assert outcome.instance._replace(path=Path(f"/x{name}")) not in before
+    assert outcome.instance._replace(file=f"/x{name}") not in before
 
 
 @pytest.mark.parametrize(

@@ -537,7 +537,7 @@ def test_damaged_images_are_converted_or_named(data) -> None:
     with tempfile.NamedTemporaryFile() as file:
         file.write(damaged)
         file.flush()
-        found = instance._replace(path=Path(file.name), size=len(damaged), modified=0)
+        found = instance._replace(file=file.name, size=len(damaged), modified=0)
         with contextlib.suppress(InputError):
             converted(found)
 
@@ -672,7 +672,7 @@ def test_a_file_that_is_gone(tmp_path) -> None:
     path.unlink()
     error = failure(instance, IMPLICIT)
     assert (error.slug, error.exit_code) == ("input.unreadable", ExitCode.INPUT)
-    unnamed = instance._replace(path=Path(f"{path}\0"))
+    unnamed = instance._replace(file=f"{path}\0")
     with pytest.raises(InputError) as caught:
         transcode(unnamed, IMPLICIT)
     assert caught.value.slug == "input.unreadable"
