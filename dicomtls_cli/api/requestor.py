@@ -12,6 +12,7 @@ from dicomtls_cli.dimse.command import Priority
 from dicomtls_cli.errors import InputError
 from dicomtls_cli.services import echo as echoing
 from dicomtls_cli.services.echo import EchoResult
+from dicomtls_cli.services.files.read_ahead import ReadAhead
 from dicomtls_cli.services.files.scan import Instance, Skipped, scan
 from dicomtls_cli.services.peer import (
     Peer,
@@ -89,7 +90,8 @@ class _Search:
     """The files of one `send`: those that can be sent, and those that cannot, from the same scan."""
 
     def __init__(self, paths: Sequence[Path], recurse: bool, patterns: Collection[str], halt: bool) -> None:
-        self._found = scan(paths, recurse=recurse, patterns=patterns)
+        self._read_ahead = ReadAhead()
+        self._found = scan(paths, recurse=recurse, patterns=patterns, read_ahead=self._read_ahead)
         self._halt = halt
         self._skipped: deque[Skipped] = deque()
         self._is_empty = True
@@ -97,7 +99,10 @@ class _Search:
     def send(
         self, peer: Peer, requestor: Requestor, wishes: Wishes, jobs: int
     ) -> Iterator[Outcome | Skipped]:
-        for outcome in sending.send(peer, self._instances(), requestor, wishes, jobs=jobs):
+        outcomes = sending.send(
+            peer, self._instances(), requestor, wishes, jobs=jobs, read_ahead=self._read_ahead
+        )
+        for outcome in outcomes:
             yield outcome
             yield from self._told()
         yield from self._told()

@@ -30,6 +30,7 @@ from dicomtls_cli.dimse.command import Priority
 from dicomtls_cli.errors import UsageError
 from dicomtls_cli.services.echo import echo
 from dicomtls_cli.services.files.images import GeneratedImages
+from dicomtls_cli.services.files.read_ahead import ReadAhead
 from dicomtls_cli.services.files.scan import scan
 from dicomtls_cli.services.peer import Peer, Requestor, TlsOptions
 from dicomtls_cli.services.sending.send import Wishes, send
@@ -169,7 +170,14 @@ def storescu(
         retry,
         transcode == "auto",
     )
-    found = scan(named_paths(paths), recurse=not no_recurse, patterns=scan_pattern, strict=strict_files)
+    read_ahead = ReadAhead()
+    found = scan(
+        named_paths(paths),
+        recurse=not no_recurse,
+        patterns=scan_pattern,
+        strict=strict_files,
+        read_ahead=read_ahead,
+    )
     if dry_run:
         if generate is not None:
             raise UsageError(
@@ -197,6 +205,7 @@ def storescu(
             jobs=jobs,
             ending=interruption.ending,
             on_connected=interruption.arm,
+            read_ahead=read_ahead,
         )
         for outcome in outcomes:
             tally.add(outcome)

@@ -232,11 +232,14 @@ class Association:
         """
         if self._pdu_left:
             return False
-        found = _is_command(self._stream.at_hand(read=False))
-        if found is None:
-            found = _is_command(
-                self._guard(lambda: self._stream.at_hand(read=True), "no message came", self.dimse_timeout)
+        begun = self._stream.at_hand(read=False)
+        while (found := _is_command(begun)) is None:
+            known = len(begun)
+            begun = self._guard(
+                lambda: self._stream.at_hand(read=True), "no message came", self.dimse_timeout
             )
+            if len(begun) == known:  # DCMTK writes a message in two pieces: mostly the second is here too
+                break
         return found
 
     def receive(

@@ -76,10 +76,12 @@ class Stream:
                 self._make_room()
             if self._waits:
                 self._set_timeout(0.0)
-            try:
+            if self._start < self._end:  # the peer may hold back the rest of what has begun
+                self._acknowledge_at_once()
+            try:  # noqa: SIM105 - for each message: `suppress` takes longer
                 self._read_into_memory()
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                return self._memory[self._start : self._end]
+                pass
         return self._memory[self._start : self._end]
 
     def fill(self, count: int, deadline: float) -> memoryview:
@@ -92,6 +94,8 @@ class Stream:
                 raise TimeoutError("timed out")
             if not self._least_timeout <= remaining <= self._greatest_timeout:
                 self._set_timeout(remaining)
+            if not self._is_record_here():
+                self._acknowledge_at_once()
             self._read_into_memory()
         return self._memory[self._start : self._start + count]
 
@@ -176,8 +180,6 @@ class Stream:
         self._start, self._end = 0, rest
 
     def _read_into_memory(self) -> None:
-        if self._quickack is not None and not self._is_record_here():
-            self.socket.setsockopt(socket.IPPROTO_TCP, self._quickack, 1)
         # How much fits is said twice: a TLS socket would go a longer way to find it out, for every record.
         count = self.socket.recv_into(self._memory[self._end :], _BUFFER - self._end)
         if not count:
@@ -187,13 +189,15 @@ class Stream:
         self._last_count = count
 
     def _is_record_here(self) -> bool:
-        """Tell whether the next read need not wait; False where that is not certain, or not worth a look.
-
-        In the middle of a large object each acknowledgement costs as much as the record it is for.
-        """
-        if self._here < _CERTAIN and self._last_count >= _LARGE:
+        """Tell whether the next read need not wait; False where that is not certain, or not worth a look."""
+        if self._here < _CERTAIN and self._last_count >= _LARGE and self._quickack is not None:
             self._here = _unread(self.socket)
         return self._here >= _CERTAIN
+
+    def _acknowledge_at_once(self) -> None:
+        """Have what came, and what comes next, acknowledged without a delay."""
+        if self._quickack is not None:
+            self.socket.setsockopt(socket.IPPROTO_TCP, self._quickack, 1)
 
     def _set_timeout(self, seconds: float) -> None:
         self.socket.settimeout(seconds)

@@ -1243,6 +1243,31 @@ def test_what_is_left_of_a_tls_record_is_told_of(pki) -> None:
         assert association.has_buffered
 
 
+def test_a_message_that_came_in_two_pieces_is_seen_at_one_look(pki) -> None:
+    """DCMTK writes the header of a PDU by itself: with TLS it is a record of its own, read by itself."""
+    client, server = tls_pair(pki.scp.cert, pki.scp.key)
+    message = p_data(pdv(3, COMMAND, command=True))
+    is_sent = threading.Event()
+
+    def script(peer: Scripted) -> None:
+        with server.wrap_socket(peer.sock, server_side=True) as secured:
+            inner = Scripted(secured)
+            inner.expect(RQ)
+            inner.send(accept(ASKED))
+            inner.send(message[:12])
+            inner.send(message[12:])
+            is_sent.set()
+            with contextlib.suppress(OSError):
+                secured.recv(1)
+
+    with played(script) as plain, client.wrap_socket(plain, server_hostname="localhost") as sock:
+        association = patient(sock)
+        association.request(ASKED)
+        assert is_sent.wait(LIMIT)
+        assert association.has_command() is True
+        assert association.receive() == (3, COMMAND)
+
+
 # --- the socket ------------------------------------------------------------------------------------------
 
 

@@ -20,6 +20,7 @@ from dicomtls_cli.services.files.head import (
     read_meta,
 )
 from dicomtls_cli.services.files.heads import HeadReader, MetaReader
+from dicomtls_cli.services.files.read_ahead import ReadAhead
 from dicomtls_cli.services.files.skipped import (
     Skipped,
     broken,
@@ -98,15 +99,16 @@ def passed_over(directory: Directory) -> Skipped:
 
 
 class Readers(NamedTuple):
-    """What remembers the files before, so that those of one series are looked at fast."""
+    """What remembers the files before, so that those of one series are looked at fast, and sent fast."""
 
     meta: MetaReader
     head: HeadReader
+    read_ahead: ReadAhead
 
 
-def readers() -> Readers:
-    """Return readers that have seen nothing yet."""
-    return Readers(MetaReader(), HeadReader(_WANTED))
+def readers(read_ahead: ReadAhead) -> Readers:
+    """Return readers that have seen nothing yet; small files stay in `read_ahead`."""
+    return Readers(MetaReader(), HeadReader(_WANTED), read_ahead)
 
 
 def look_at(
@@ -119,11 +121,15 @@ def look_at(
             about = os.fstat(file)
             if not stat.S_ISREG(about.st_mode):
                 return not_dicom(Path(path), "it is no regular file", expected=named)
-            return _File(path, file, about, named, readers).judged()
+            opened = _File(path, file, about, named, readers)
+            found = opened.judged()
         finally:
             os.close(file)
     except (OSError, ValueError) as error:  # ValueError: an embedded NUL
         return unreadable(Path(path), error)
+    if readers is not None and isinstance(found, Instance):
+        readers.read_ahead.keep(found, opened.data)
+    return found
 
 
 class _File:

@@ -13,12 +13,14 @@ from dicomtls_cli.services.files.dicomdir import follow
 from dicomtls_cli.services.files.instance import (
     Directory,
     Instance,
+    Readers,
     look_at,
     passed_over,
     read_instance,
     readers,
 )
 from dicomtls_cli.services.files.pattern import matcher
+from dicomtls_cli.services.files.read_ahead import ReadAhead
 from dicomtls_cli.services.files.skipped import Skipped, hidden, not_dicom, shown, unreadable
 
 __all__ = ["Instance", "Skipped", "read_instance", "scan"]
@@ -27,7 +29,12 @@ logger = logging.getLogger("dicomtls.scan")
 
 
 def scan(
-    paths: Iterable[Path], *, recurse: bool = True, patterns: Collection[str] = (), strict: bool = False
+    paths: Iterable[Path],
+    *,
+    recurse: bool = True,
+    patterns: Collection[str] = (),
+    strict: bool = False,
+    read_ahead: ReadAhead | None = None,
 ) -> Iterator[Instance | Skipped]:
     """Yield what is found at `paths`, folders in the order of their names.
 
@@ -35,9 +42,9 @@ def scan(
     whose name matches one of them are looked at there. Hidden files and folders in folders are passed over,
     but for files that match a pattern which begins with a dot; `strict` makes a failure of these and of other
     files that are no DICOM. A DICOMDIR leads to the files it lists. What a folder holds and a DICOMDIR lists
-    is yielded once; what is named, as often as it is named.
+    is yielded once; what is named, as often as it is named. Small files stay in `read_ahead`, for `send`.
     """
-    search = _Search(recurse, patterns, strict)
+    search = _Search(recurse, patterns, strict, readers(read_ahead or ReadAhead()))
     for path in paths:
         for found in search.at(path):
             if isinstance(found, Skipped) and not found.expected:
@@ -48,13 +55,13 @@ def scan(
 class _Search:
     """One scan, and what it has to remember so that nothing is found twice."""
 
-    def __init__(self, recurse: bool, patterns: Collection[str], strict: bool) -> None:
+    def __init__(self, recurse: bool, patterns: Collection[str], strict: bool, readers: Readers) -> None:
         self.recurse = recurse
         self.strict = strict
         self.patterns = patterns
         self.is_wanted = matcher(patterns)
         self.is_wanted_hidden = matcher([pattern for pattern in patterns if pattern.startswith(".")])
-        self.readers = readers()
+        self.readers = readers
         self.folders: set[str] = set()  # those that were named, as they are really called
         self.listed: set[str] = set()  # files outside of them that a DICOMDIR led to
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 
+from dicomtls_cli.services.files.read_ahead import ReadAhead
 from dicomtls_cli.services.files.scan import Instance
 from dicomtls_cli.upperlayer.negotiation import MOST_CONTEXTS, Proposal
 
@@ -33,14 +34,17 @@ def as_stored(kind: Kind) -> tuple[Proposal, ...]:
 class Agenda:
     """The instances still to be sent, in the order that needs the fewest associations.
 
-    `contexts` says which presentation contexts instances of a kind may need, the best first.
+    `contexts` says which presentation contexts instances of a kind may need, the best first; `read_ahead` has what
+    was read of small files already.
     """
 
     def __init__(
         self,
         instances: Iterable[Instance],
         contexts: Callable[[Kind], tuple[Proposal, ...]] = as_stored,
+        read_ahead: ReadAhead | None = None,
     ) -> None:
+        self.read_ahead = read_ahead or ReadAhead()
         self._source = iter(instances)
         self._contexts = contexts
         self._queue: deque[Instance] = deque()

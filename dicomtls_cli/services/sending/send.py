@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 from dicomtls_cli.errors import DicomTlsError
+from dicomtls_cli.services.files.read_ahead import ReadAhead
 from dicomtls_cli.services.files.scan import Instance
 from dicomtls_cli.services.peer import Peer, Requestor
 from dicomtls_cli.services.sending.agenda import Agenda, Kind, as_stored
@@ -31,18 +32,20 @@ def send(
     jobs: int = 1,
     ending: threading.Event | None = None,
     on_connected: Callable[[], None] = lambda: None,
+    read_ahead: ReadAhead | None = None,
 ) -> Iterator[Outcome]:
     """Send `instances` to `peer` and yield what became of each, in the order that is known.
 
     Each is proposed exactly as it is stored and, unless `wishes` forbid it, in what it can be converted to,
     for a peer that refuses the first; more than 128 presentation contexts take further associations.
-    `instances` may still be looked for while the first are sent; `jobs` associations take from them at once.
+    `instances` may still be looked for while the first are sent, and what was read of small files is taken from
+    `read_ahead`; `jobs` associations take from them at once.
     After a lost association the rest goes over a new one, unless two in a row stored nothing. Once `ending`
     is set, by whomever, what is on its way is still answered, and the rest not tried and not yielded.
     `on_connected` is called when the first association is open. Leaving early aborts: by then the next
     instance is on its way. Raises DicomTlsError when the very first association does not come about.
     """
-    agenda = Agenda(instances, convertible if wishes.transcode else as_stored)
+    agenda = Agenda(instances, convertible if wishes.transcode else as_stored, read_ahead)
     ending = ending or threading.Event()
     crew = _Crew(peer, requestor, agenda, wishes, ending, on_connected)
     yield from crew.side_by_side(jobs) if jobs > 1 else crew.alone()

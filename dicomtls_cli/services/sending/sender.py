@@ -413,7 +413,9 @@ class Sender:
     def _stage(self, instance: Instance, way: Way) -> Staged:
         assert self._association is not None
         self._message_id = next_message_id(self._message_id, self._outstanding)
-        return stage(self._association, instance, way, self._message_id, self._wishes.priority)
+        return stage(
+            self._association, instance, way, self._message_id, self._wishes.priority, self._agenda.read_ahead
+        )
 
     def _unstage(self) -> None:
         if self._staged is not None:

@@ -10,6 +10,7 @@ from typing import IO, NamedTuple
 from dicomtls_cli.dimse.command import Priority
 from dicomtls_cli.dimse.repeated import encode_store_request
 from dicomtls_cli.errors import InputError
+from dicomtls_cli.services.files.read_ahead import ReadAhead
 from dicomtls_cli.services.files.scan import Instance
 from dicomtls_cli.services.files.syntax import transfer_syntax
 from dicomtls_cli.services.transcoding.transcode import transcode
@@ -35,9 +36,14 @@ class Staged(NamedTuple):
 
 
 def stage(
-    association: Association, instance: Instance, way: Way, message_id: int, priority: Priority
+    association: Association,
+    instance: Instance,
+    way: Way,
+    message_id: int,
+    priority: Priority,
+    read_ahead: ReadAhead,
 ) -> Staged:
-    """Open or convert `instance` and lay it out on `association`, for its `transmit`.
+    """Open or convert `instance`, unless it is in `read_ahead`, and lay it out on `association`, for its `transmit`.
 
     Raises InputError or OSError for a file that cannot be sent, DicomTlsError where it cannot be converted.
     """
@@ -45,7 +51,7 @@ def stage(
         logger.info("Converting to transfer syntax %s: %s", way.transfer_syntax, instance.file)
         data, length = transcode(instance, way.transfer_syntax)
     else:
-        data, length = open_data_set(instance)
+        data, length = open_data_set(instance, read_ahead)
     try:
         request = encode_store_request(message_id, instance.sop_class, instance.sop_instance, priority)
         association.stage(way.context_id, request, data, length)
@@ -55,21 +61,16 @@ def stage(
     return Staged(data, length, message_id)
 
 
-def open_data_set(instance: Instance) -> tuple[IO[bytes], int]:
+def open_data_set(instance: Instance, read_ahead: ReadAhead) -> tuple[IO[bytes], int]:
     """Return where the data set of `instance` is read from, exactly as it is stored, and its length in bytes.
 
-    Every fragment has to be even (PS3.7 Annex F); a deflated stream of odd length gets one NUL after its
-    end (PS3.5 A.5), any other data set of odd length is malformed.
+    A file that is in `read_ahead` is sent as it was when it was looked at, whatever became of it since. Every
+    fragment has to be even (PS3.7 Annex F); a deflated stream of odd length gets one NUL after its end (PS3.5
+    A.5), any other data set of odd length is malformed.
     """
-    file = FileIO(instance.file)  # a third of the cost of Path.open
+    whole = read_ahead.take(instance)
+    file = _opened(instance) if whole is None else BytesIO(whole)
     try:
-        about = os.fstat(file.fileno())
-        if about.st_size != instance.size or about.st_mtime_ns != instance.modified:
-            raise InputError(
-                f"`{instance.file}` changed after it was looked at",
-                "send it again once nothing writes to it",
-                slug="input.file-changed",
-            )
         file.seek(instance.offset)
         length = instance.size - instance.offset
         if length % 2 == 0:
@@ -85,3 +86,16 @@ def open_data_set(instance: Instance) -> tuple[IO[bytes], int]:
     except BaseException:
         file.close()
         raise
+
+
+def _opened(instance: Instance) -> FileIO:
+    file = FileIO(instance.file)  # a third of the cost of Path.open
+    about = os.fstat(file.fileno())
+    if about.st_size == instance.size and about.st_mtime_ns == instance.modified:
+        return file
+    file.close()
+    raise InputError(
+        f"`{instance.file}` changed after it was looked at",
+        "send it again once nothing writes to it",
+        slug="input.file-changed",
+    )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dicomtls_cli.services.files.head import FileMeta, HeadError, NeedMore, read_meta
 from dicomtls_cli.services.files.heads import MetaReader
 from dicomtls_cli.services.files.instance import look_at, readers
+from dicomtls_cli.services.files.read_ahead import ReadAhead
 from dicomtls_cli.services.files.skipped import Skipped
 from tests.support.objects import data_set, element, file_meta
 from tests.support.scripted import CT, EXPLICIT, IMPLICIT, MR
@@ -73,7 +74,7 @@ def test_meta_of_the_same_shape_is_not_read_step_by_step_again(monkeypatch) -> N
 
 @given(st.lists(files(), min_size=3, max_size=8))
 def test_a_file_is_what_it_is_whatever_came_before(tmp_path_factory, made: list[bytes]) -> None:
-    before = readers()
+    before = readers(ReadAhead())
     folder: Path = tmp_path_factory.mktemp("made")
     for number, data in enumerate(made):
         path = folder / f"{number}.dcm"

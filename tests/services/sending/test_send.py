@@ -12,6 +12,7 @@ import pytest
 
 from dicomtls_cli.dimse.command import Command, CommandField, Priority, decode, echo_request, encode, response
 from dicomtls_cli.errors import AssociationLost, ConnectionFailed, DicomTlsError, ExitCode
+from dicomtls_cli.services.files.read_ahead import ReadAhead
 from dicomtls_cli.services.files.scan import Instance, scan
 from dicomtls_cli.services.peer import Peer, Requestor, Timeouts
 from dicomtls_cli.services.sending import sender as module
@@ -67,6 +68,7 @@ def outcomes(
     timeouts: Timeouts | None = None,
     jobs: int = 1,
     ending: threading.Event | None = None,
+    read_ahead: ReadAhead | None = None,
     **wishes: object,
 ) -> list[Outcome]:
     requestor = Requestor(timeouts=timeouts or Timeouts())
@@ -77,6 +79,7 @@ def outcomes(
         Wishes(**wishes),  # type: ignore[arg-type]
         jobs=jobs,
         ending=ending,
+        read_ahead=read_ahead,
     )
     return list(sending)
 
@@ -508,13 +511,44 @@ def test_a_file_that_changed_after_it_was_looked_at_is_not_sent(tmp_path) -> Non
     assert all(o.error.exit_code == ExitCode.INPUT for o in found if o.error)
 
 
+def test_small_files_that_were_read_ahead_are_sent_as_they_were_then(tmp_path) -> None:
+    """Larger ones are opened when their turn comes, and so are small ones that are sent a second time."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    small = [write(folder / f"{number}.dcm", sop_instance=f"1.2.{number}") for number in (1, 2)]
+    large = write(folder / "3.dcm", data_set("1.2.3", pixels=bytes(20_000)), "1.2.3")
+    as_they_were = [path.read_bytes() for path in small]
+    read_ahead = ReadAhead()
+    wanted = list(scan([folder], read_ahead=read_ahead))
+    small[0].unlink()
+    small[1].write_bytes(b"something else")
+    large.unlink()
+    received: list[bytes] = []
+
+    def script(peer: Scripted) -> None:
+        peer.accept()
+        for _ in small:
+            context_id, asked, data = take(peer)
+            received.append(data)
+            STORED(peer, context_id, asked)
+        peer.release()
+
+    with listening(script) as port:
+        found = outcomes(port, wanted, read_ahead=read_ahead)  # type: ignore[arg-type]
+    assert slugs(found) == ["", "", "input.unreadable"]
+    assert all(whole.endswith(data) for whole, data in zip(as_they_were, received, strict=True))
+    with listening(scp()) as port:
+        again = outcomes(port, wanted[:2], read_ahead=read_ahead)  # type: ignore[arg-type]
+    assert slugs(again) == ["input.unreadable", "input.file-changed"]
+
+
 def test_small_files_that_shrink_before_they_are_sent_cost_only_themselves(tmp_path, monkeypatch) -> None:
     """Nothing of them was sent: the association goes on."""
     wanted = made(tmp_path, 4)
     opened = staging.open_data_set
 
-    def shrinking(instance):
-        data, length = opened(instance)
+    def shrinking(instance, read_ahead):
+        data, length = opened(instance, read_ahead)
         if instance.sop_instance in ("1.2.1", "1.2.2"):
             instance.path.write_bytes(instance.path.read_bytes()[:-100])
         return data, length
@@ -530,8 +564,8 @@ def shrink_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every file of 1 MiB become shorter once it is open: past its first block, which is laid out by then."""
     opened = staging.open_data_set
 
-    def shrinking(instance):
-        data, length = opened(instance)
+    def shrinking(instance, read_ahead):
+        data, length = opened(instance, read_ahead)
         if instance.size == 1 << 20:
             os.truncate(instance.path, 600_000)
         return data, length
