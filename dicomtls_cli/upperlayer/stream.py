@@ -20,7 +20,7 @@ _BUFFER = (
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 _NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _UNSENT = 32 * 1024  # bytes that wait in the socket for room at the peer
-_LARGE = 8 * 1024  # bytes that were read at once, after which more are likely to be here already
+_DATA = 1024  # bytes read at once that are more than a header
 _CERTAIN = _RECORD + 2048 + 5  # bytes in the socket that hold a whole record, RFC 5246 6.2.3
 _WRAPPING = 256  # bytes, and more than a record has beside its content
 _TIMEOUT_SLACK = 0.05  # seconds a time-out already set may differ from the one wanted
@@ -48,8 +48,9 @@ class Stream:
         self._waits = True
         # Peers in the field (DCMTK 3.6, Orthanc) leave Nagle on and write each message in two pieces; only
         # an immediate acknowledgement of the first lets them send the second without a 40 ms pause.
-        # Linux clears the mode by itself, hence before every read that may have to wait.
+        # Linux leaves that mode whenever something is sent, and does not keep to it in the middle of large pieces.
         self._quickack = _QUICKACK if sock.family in (socket.AF_INET, socket.AF_INET6) else None
+        self._is_quick = False
         self._here = 0  # bytes that are in the socket for certain
         self._last_count = 0
         if sock.family in (socket.AF_INET, socket.AF_INET6):
@@ -76,7 +77,7 @@ class Stream:
                 self._make_room()
             if self._waits:
                 self._set_timeout(0.0)
-            if self._start < self._end:  # the peer may hold back the rest of what has begun
+            if self._start < self._end and not self._is_quick:  # the peer may hold back the rest
                 self._acknowledge_at_once()
             try:  # noqa: SIM105 - for each message: `suppress` takes longer
                 self._read_into_memory()
@@ -94,7 +95,7 @@ class Stream:
                 raise TimeoutError("timed out")
             if not self._least_timeout <= remaining <= self._greatest_timeout:
                 self._set_timeout(remaining)
-            if not self._is_record_here():
+            if not self._is_quick or (self._last_count >= _DATA and not self._is_record_here()):
                 self._acknowledge_at_once()
             self._read_into_memory()
         return self._memory[self._start : self._start + count]
@@ -132,6 +133,7 @@ class Stream:
         """
         if not self._least_timeout <= timeout <= self._greatest_timeout:
             self._set_timeout(timeout)
+        self._is_quick = False
         view = memoryview(data)
         while view:
             view = view[self.socket.send(view) :]
@@ -143,6 +145,7 @@ class Stream:
         """
         if self._waits:
             self._set_timeout(0.0)
+        self._is_quick = False
         view = memoryview(data)
         try:
             while view:
@@ -189,13 +192,14 @@ class Stream:
         self._last_count = count
 
     def _is_record_here(self) -> bool:
-        """Tell whether the next read need not wait; False where that is not certain, or not worth a look."""
-        if self._here < _CERTAIN and self._last_count >= _LARGE and self._quickack is not None:
+        """Tell whether the next read need not wait; False where that is not certain."""
+        if self._here < _CERTAIN and self._quickack is not None:
             self._here = _unread(self.socket)
         return self._here >= _CERTAIN
 
     def _acknowledge_at_once(self) -> None:
         """Have what came, and what comes next, acknowledged without a delay."""
+        self._is_quick = True
         if self._quickack is not None:
             self.socket.setsockopt(socket.IPPROTO_TCP, self._quickack, 1)
 
