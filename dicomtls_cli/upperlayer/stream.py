@@ -1,6 +1,7 @@
 """Bytes in and out of one connected socket, with deadlines. No PDUs here.
 
-The socket may be plain or TLS: only `recv_into`, `send`, `settimeout` and `setsockopt` are used, and `pending` of TLS.
+The socket may be plain or TLS: only `recv_into`, `send`, `settimeout`, `setsockopt` and `fileno` are used until it is
+closed, and `pending` of TLS.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ _BUFFER = (
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 _NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _UNSENT = 32 * 1024  # bytes that wait in the socket for room at the peer
-_DATA = 1024  # bytes read at once that are more than a header
+_DATA = 256  # bytes at once that are more than a header or a command; Linux may wait behind 536
 _CERTAIN = _RECORD + 2048 + 5  # bytes in the socket that hold a whole record, RFC 5246 6.2.3
-_WRAPPING = 256  # bytes, and more than a record has beside its content
+_WRAPPING = 256  # bytes, and more than a record has beside its content, unless the peer pads it
 _TIMEOUT_SLACK = 0.05  # seconds a time-out already set may differ from the one wanted
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 1 << 20
@@ -51,8 +52,9 @@ class Stream:
         # Linux leaves that mode whenever something is sent, and does not keep to it in the middle of large pieces.
         self._quickack = _QUICKACK if sock.family in (socket.AF_INET, socket.AF_INET6) else None
         self._is_quick = False
-        self._here = 0  # bytes that are in the socket for certain
-        self._last_count = 0
+        self._sent = 0  # bytes since the last read before them, some of which may still wait in the socket
+        self._here = 0  # bytes that are in the socket, where the peer does not pad its records
+        self._last_count = 0  # bytes of the last read, if nothing was sent since
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             # What waits in the socket is sent when the peer acknowledges what came before: on one machine in the peer's
@@ -95,7 +97,7 @@ class Stream:
                 raise TimeoutError("timed out")
             if not self._least_timeout <= remaining <= self._greatest_timeout:
                 self._set_timeout(remaining)
-            if not self._is_quick or (self._last_count >= _DATA and not self._is_record_here()):
+            if not (self._is_record_here() if self._last_count >= _DATA else self._is_quick):
                 self._acknowledge_at_once()
             self._read_into_memory()
         return self._memory[self._start : self._start + count]
@@ -133,7 +135,7 @@ class Stream:
         """
         if not self._least_timeout <= timeout <= self._greatest_timeout:
             self._set_timeout(timeout)
-        self._is_quick = False
+        self._count_sent(len(data))
         view = memoryview(data)
         while view:
             view = view[self.socket.send(view) :]
@@ -145,7 +147,7 @@ class Stream:
         """
         if self._waits:
             self._set_timeout(0.0)
-        self._is_quick = False
+        self._count_sent(len(data))
         view = memoryview(data)
         try:
             while view:
@@ -191,6 +193,13 @@ class Stream:
         self._here -= count + _WRAPPING
         self._last_count = count
 
+    def _count_sent(self, count: int) -> None:
+        """Note that `count` bytes are about to be sent, perhaps later than `send` returns."""
+        if self._last_count:
+            self._sent = self._last_count = 0
+        self._sent += count
+        self._is_quick = False
+
     def _is_record_here(self) -> bool:
         """Tell whether the next read need not wait; False where that is not certain."""
         if self._here < _CERTAIN and self._quickack is not None:
@@ -199,7 +208,9 @@ class Stream:
 
     def _acknowledge_at_once(self) -> None:
         """Have what came, and what comes next, acknowledged without a delay."""
-        self._is_quick = True
+        # What waits in the socket, for room at the peer or in step with BBR's pacing, ends that again once it leaves.
+        # Of little that was sent nothing waits any more where something came since.
+        self._is_quick = self._last_count > 0 and self._sent < _DATA
         if self._quickack is not None:
             self.socket.setsockopt(socket.IPPROTO_TCP, self._quickack, 1)
 
@@ -216,7 +227,8 @@ def _unread(sock: socket.socket) -> int:
     import termios
 
     count = bytearray(struct.calcsize("i"))
-    fcntl.ioctl(sock, termios.FIONREAD, count)
+    with contextlib.suppress(ValueError):  # it is closed, as whoever reads from it will be told
+        fcntl.ioctl(sock, termios.FIONREAD, count)
     return int(struct.unpack("i", count)[0])
 
 

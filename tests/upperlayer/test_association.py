@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import select
 import socket
 import ssl
 import struct
@@ -1248,9 +1249,11 @@ def test_a_message_that_came_in_two_pieces_is_seen_at_one_look(pki) -> None:
     """DCMTK writes the header of a PDU by itself: with TLS it is a record of its own, read by itself."""
     client, server = tls_pair(pki.scp.cert, pki.scp.key)
     message = p_data(pdv(3, COMMAND, command=True))
+    both_records = len(message) + 2 * 22  # a header, a type and a tag each, RFC 8446 5.2
     is_sent = threading.Event()
 
     def script(peer: Scripted) -> None:
+        peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with server.wrap_socket(peer.sock, server_side=True) as secured:
             inner = Scripted(secured)
             inner.expect(RQ)
@@ -1265,6 +1268,9 @@ def test_a_message_that_came_in_two_pieces_is_seen_at_one_look(pki) -> None:
         association = patient(sock)
         association.request(ASKED)
         assert is_sent.wait(LIMIT)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, both_records)
+        assert select.select([sock], [], [], LIMIT)[0]
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         assert association.has_command() is True
         assert association.receive() == (3, COMMAND)
 

@@ -268,15 +268,82 @@ def test_what_may_have_to_wait_is_acknowledged_at_once_and_the_middle_of_a_large
         peer.send(bytes(all_of_it))
 
     with played(script) as plain, Armed(plain) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * all_of_it)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, all_of_it)  # which makes room for it
         sock.sendall(b"a")
-        end = later(LIMIT)
-        while unread(sock) < all_of_it and time.monotonic() < end:
-            select.select([], [], [], 0.01)
+        assert select.select([sock], [], [], LIMIT)[0]
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         stream = Stream(sock)
         stream.read(all_of_it, later())
         assert all(is_armed for here, is_armed in sock.reads if here < whole_record)
         assert [is_armed for here, is_armed in sock.reads if here > all_of_it // 2].count(False)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="TCP_QUICKACK is Linux's")
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ((100,), [True, True, False]),
+        ((100_000,), [True, True, True]),
+        ((100_000, 100), [True, True, True]),
+    ],
+)
+@pytest.mark.parametrize("how", ["send", "send_some"])
+def test_what_may_still_be_leaving_does_not_end_the_quick_acknowledgements(how, sizes, expected) -> None:
+    """Linux leaves that mode with each segment, also with those that had to wait in the socket."""
+    seen = threading.Semaphore(0)
+
+    def script(peer: Scripted) -> None:
+        for length in (sum(sizes), 1):
+            peer.read(length)
+            for piece in (b"header", b"first", b"second"):
+                peer.send(piece)
+                assert seen.acquire(timeout=LIMIT)
+        until_left(peer)
+
+    def answer(stream: Stream, sock: Armed) -> list[bool]:
+        known = len(sock.reads)
+        for piece in (b"header", b"first", b"second"):
+            assert stream.take(len(piece), later()) == piece
+            seen.release()
+        return [is_armed for _, is_armed in sock.reads[known:]]
+
+    with played(script) as plain, Armed(plain) as sock:
+        stream = Stream(sock)
+        for size in sizes:
+            rest = memoryview(bytes(size))
+            while how == "send_some" and len(rest) and select.select([], [sock], [], LIMIT)[1]:
+                rest = stream.send_some(rest)
+            stream.send(rest, LATE)
+        assert answer(stream, sock) == expected
+        stream.send(b"a", LATE)
+        assert answer(stream, sock) == [True, True, False]
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="TCP_QUICKACK is Linux's")
+def test_small_pieces_of_data_are_acknowledged_at_once() -> None:
+    """Linux takes them for full segments where they are all of one size, and waits for more of them."""
+    pieces, size = 8, 500
+    seen = threading.Semaphore(0)
+
+    def script(peer: Scripted) -> None:
+        for _ in range(pieces):
+            peer.send(bytes(size))
+            assert seen.acquire(timeout=LIMIT)
+
+    with played(script) as plain, Armed(plain) as sock:
+        stream = Stream(sock)
+        for _ in range(pieces):
+            stream.take(size, later())
+            seen.release()
+        assert [is_armed for _, is_armed in sock.reads] == [True] * pieces
+
+
+def test_reading_on_from_a_closed_connection_fails_as_any_read_of_one_does() -> None:
+    with stream(sends(bytes(5000))) as reading:
+        reading.take(5000, later())
+        reading.close()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            reading.take(1, later())
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this system has no such option")
