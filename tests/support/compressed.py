@@ -130,4 +130,7 @@ def stored(folder: Path, data: bytes, transfer_syntax: str) -> Instance:
     path = folder / "image.dcm"
     meta = file_meta(transfer_syntax=transfer_syntax)
     path.write_bytes(meta + data)
-    return Instance(str(path), len(meta) + len(data), len(meta), "1.2", "1.2.3", transfer_syntax)
+    about = path.stat()
+    return Instance(
+        str(path), about.st_size, len(meta), "1.2", "1.2.3", transfer_syntax, modified=about.st_mtime_ns
+    )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-from io import BytesIO, FileIO
+from io import BytesIO
 from typing import IO, NamedTuple
 
 from dicomtls_cli.dimse.command import Priority
@@ -64,12 +63,10 @@ def stage(
 def open_data_set(instance: Instance, read_ahead: ReadAhead) -> tuple[IO[bytes], int]:
     """Return where the data set of `instance` is read from, exactly as it is stored, and its length in bytes.
 
-    A file that is in `read_ahead` is sent as it was when it was looked at, whatever became of it since. Every
-    fragment has to be even (PS3.7 Annex F); a deflated stream of odd length gets one NUL after its end (PS3.5
+    Every fragment has to be even (PS3.7 Annex F); a deflated stream of odd length gets one NUL after its end (PS3.5
     A.5), any other data set of odd length is malformed.
     """
-    whole = read_ahead.take(instance)
-    file = _opened(instance) if whole is None else BytesIO(whole)
+    file = read_ahead.open(instance)
     try:
         file.seek(instance.offset)
         length = instance.size - instance.offset
@@ -86,16 +83,3 @@ def open_data_set(instance: Instance, read_ahead: ReadAhead) -> tuple[IO[bytes],
     except BaseException:
         file.close()
         raise
-
-
-def _opened(instance: Instance) -> FileIO:
-    file = FileIO(instance.file)  # a third of the cost of Path.open
-    about = os.fstat(file.fileno())
-    if about.st_size == instance.size and about.st_mtime_ns == instance.modified:
-        return file
-    file.close()
-    raise InputError(
-        f"`{instance.file}` changed after it was looked at",
-        "send it again once nothing writes to it",
-        slug="input.file-changed",
-    )

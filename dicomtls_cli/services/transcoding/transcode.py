@@ -7,12 +7,13 @@ is encoded changes (`recode`), and compressed pixels become native ones (`pixels
 from __future__ import annotations
 
 import errno
-import os
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
 from dicomtls_cli.errors import DicomTlsError, InputError, OutputError
+from dicomtls_cli.services.files.read_ahead import reopen
 from dicomtls_cli.services.files.scan import Instance
 from dicomtls_cli.services.files.syntax import (
     DEFLATED_LITTLE,
@@ -71,7 +72,7 @@ def transcode(instance: Instance, target: str, folder: Path | None = None) -> tu
         )
     out = _temporary(folder)
     try:
-        with _opened(instance) as file:
+        with BufferedReader(reopen(instance)) as file:
             length = _convert(file, instance, target, out, folder)
         out.seek(0)
     except BaseException as error:
@@ -87,20 +88,6 @@ def _temporary(folder: Path | None) -> IO[bytes]:
     from tempfile import SpooledTemporaryFile
 
     return SpooledTemporaryFile(_IN_MEMORY, dir=None if folder is None else str(folder))
-
-
-def _opened(instance: Instance) -> IO[bytes]:
-    """Open the file of `instance`, as it was when it was scanned."""
-    file = instance.path.open("rb")
-    about = os.fstat(file.fileno())
-    if about.st_size == instance.size and instance.modified in (0, about.st_mtime_ns):
-        return file
-    file.close()
-    raise InputError(
-        f"`{instance.file}` changed after it was looked at",
-        "send it again once nothing writes to it",
-        slug="input.file-changed",
-    )
 
 
 def _convert(file: IO[bytes], instance: Instance, target: str, out: IO[bytes], folder: Path | None) -> int:

@@ -537,7 +537,8 @@ def test_damaged_images_are_converted_or_named(data) -> None:
     with tempfile.NamedTemporaryFile() as file:
         file.write(damaged)
         file.flush()
-        found = instance._replace(file=file.name, size=len(damaged), modified=0)
+        modified = Path(file.name).stat().st_mtime_ns
+        found = instance._replace(file=file.name, size=len(damaged), modified=modified)
         with contextlib.suppress(InputError):
             converted(found)
 
@@ -645,7 +646,8 @@ def test_a_large_data_set_takes_little_memory(transfer_syntax, tmp_path) -> None
     else:
         instance = stored(tmp_path, data, transfer_syntax)
         os.truncate(instance.path, instance.size + size)
-        instance = instance._replace(size=instance.size + size)
+        about = instance.path.stat()
+        instance = instance._replace(size=about.st_size, modified=about.st_mtime_ns)
     target = fallbacks(transfer_syntax)[-1]
     tracemalloc.start()
     file, length = transcode(instance, target, tmp_path)
@@ -663,6 +665,15 @@ def test_a_file_that_changed_since_it_was_scanned(tmp_path) -> None:
     os.utime(path, ns=(0, 0))
     assert failure(instance, IMPLICIT).slug == "input.file-changed"
     path.write_bytes(path.read_bytes() + b"\0\0")
+    assert failure(instance, IMPLICIT).slug == "input.file-changed"
+
+
+def test_a_file_without_a_time_that_changed_since_it_was_scanned(tmp_path) -> None:
+    """As in archives that are made to be the same each time: all their files are of 1970."""
+    path = write(tmp_path / "a.dcm")
+    os.utime(path, ns=(0, 0))
+    instance = scanned(path)
+    path.write_bytes(path.read_bytes())
     assert failure(instance, IMPLICIT).slug == "input.file-changed"
 
 
