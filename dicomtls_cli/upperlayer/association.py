@@ -49,6 +49,7 @@ T = TypeVar("T")
 PduT = TypeVar("PduT", bound=Pdu)
 
 _BLOCK = 256 * 1024  # bytes of P-DATA gathered into one send
+_LARGE = 1 << 20  # bytes of a data set that a peer takes in while it comes, and not at once
 _TURN = 4  # blocks that one of several associations sends before another has its turn
 _SHORT_BLOCK = 64 * 1024  # ... where the time-out is short, so that progress is seen in time
 _SHORT_TIMEOUT = 5.0  # seconds
@@ -162,6 +163,7 @@ class Association:
         if not self._block:
             size = _SHORT_BLOCK if self.dimse_timeout < _SHORT_TIMEOUT else _BLOCK
             self._block = new_block(size, self._fragment)
+        self._stream.keep_little_unsent(little=length > _LARGE)
         head = command_pdus(context_id, command, self._fragment)
         self._blocks = lay_out(self._block, self._fragment, context_id, head, data, length)
         self._staged = next(self._blocks)

@@ -50,17 +50,15 @@ class Stream:
         # Peers in the field (DCMTK 3.6, Orthanc) leave Nagle on and write each message in two pieces; only
         # an immediate acknowledgement of the first lets them send the second without a 40 ms pause.
         # Linux leaves that mode whenever something is sent, and does not keep to it in the middle of large pieces.
-        self._quickack = _QUICKACK if sock.family in (socket.AF_INET, socket.AF_INET6) else None
+        self._is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
+        self._quickack = _QUICKACK if self._is_tcp else None
+        self._keeps_little = False
         self._is_quick = False
         self._sent = 0  # bytes since the last read before them, some of which may still wait in the socket
         self._here = 0  # bytes that are in the socket, where the peer does not pad its records
         self._last_count = 0  # bytes of the last read, if nothing was sent since
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
+        if self._is_tcp:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # What waits in the socket is sent when the peer acknowledges what came before: on one machine in the peer's
-            # own time. So little of it waits there; how much is on its way is not limited by this.
-            if _NOTSENT_LOWAT is not None:
-                sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _UNSENT)
 
     @property
     def buffered(self) -> int:
@@ -127,6 +125,16 @@ class Stream:
         if self._start and self._end - self._start < limit:
             self._make_room()
         return self.take(min(limit, _PIECE), deadline)
+
+    def keep_little_unsent(self, *, little: bool) -> None:
+        """Let only `little` of what is sent next wait in the socket for room at the peer, or as much as fits.
+
+        What waits there leaves when the peer acknowledges what came before: on one machine in the peer's own time,
+        which is what bounds a large object. A small one is better out of the way. What is on its way is not limited.
+        """
+        if _NOTSENT_LOWAT is not None and self._is_tcp and little != self._keeps_little:
+            self._keeps_little = little
+            self.socket.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _UNSENT if little else 0)
 
     def send(self, data: bytes | bytearray | memoryview, timeout: float) -> None:
         """Send all of `data`; raise TimeoutError when the next piece could not be sent in `timeout` seconds.

@@ -1327,6 +1327,29 @@ def test_quickack_is_rearmed_after_whatever_is_sent_and_nagle_is_off() -> None:
         assert all(calls[at - 1] == quickack for at in first_reads)
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this system has no such option")
+def test_little_of_a_large_object_waits_in_the_socket_and_all_of_a_small_one_may() -> None:
+    """What waits there is sent in the time of the peer, when that acknowledges what came before."""
+    sizes = (1000, 4 << 20, 500_000)
+
+    def script(peer: Scripted) -> None:
+        peer.expect(RQ)
+        peer.send(accept(ASKED))
+        for size in sizes:
+            assert len(peer.expect_message()[2]) == size
+        peer.release()
+
+    with played(script) as sock:
+        association = patient(sock)
+        association.request(ASKED)
+        limits = []
+        for size in sizes:
+            association.send(3, COMMAND, io.BytesIO(bytes(size)), size)
+            limits.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT))
+        association.release()
+        assert limits == [0, 32 * 1024, 0]
+
+
 def test_a_socket_that_is_not_tcp_is_fine() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -344,11 +344,3 @@ def test_reading_on_from_a_closed_connection_fails_as_any_read_of_one_does() -> 
         reading.close()
         with pytest.raises(OSError, match="Bad file descriptor"):
             reading.take(1, later())
-
-
-@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this system has no such option")
-def test_little_waits_in_the_socket_for_room_at_the_peer() -> None:
-    """What waits there is sent in the time of the peer, when that acknowledges what came before."""
-    with played(until_left) as sock:
-        Stream(sock)
-        assert 0 < sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) <= 64 * 1024
