@@ -219,12 +219,15 @@ def test_a_folder_of_very_many_files_takes_little_memory(tmp_path) -> None:
     """A name each, and only of the folder that is being looked through."""
     for number in range(2000):
         (tmp_path / f"{number:06}").touch()
-    tracemalloc.start()
-    count = sum(1 for _ in scan([tmp_path]))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert count == 2000
-    assert peak < 2000 * 300 + 100_000
+    peaks = []
+    # What is imported at the first time, or done by threads that other tests left, is not the scan's.
+    for _ in range(3):
+        tracemalloc.start()
+        count = sum(1 for _ in scan([tmp_path]))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert count == 2000
+    assert min(peaks) < 2000 * 300
 
 
 def test_why_a_file_was_passed_over_is_told_to_who_asks(tmp_path, caplog) -> None:
