@@ -47,10 +47,10 @@ class Stream:
         # Setting a time-out costs a system call; one that is a few milliseconds off serves as well. None is set yet.
         self._least_timeout, self._greatest_timeout = 1.0, 0.0
         self._waits = True
+        self._is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
         # Peers in the field (DCMTK 3.6, Orthanc) leave Nagle on and write each message in two pieces; only
         # an immediate acknowledgement of the first lets them send the second without a 40 ms pause.
         # Linux leaves that mode whenever something is sent, and does not keep to it in the middle of large pieces.
-        self._is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
         self._quickack = _QUICKACK if self._is_tcp else None
         self._keeps_little = False
         self._is_quick = False

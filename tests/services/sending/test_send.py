@@ -121,6 +121,19 @@ def scp(*answers: Answer, release: bool = True) -> Script:
     return script
 
 
+def storing(received: list[bytes]) -> Script:
+    """Return an SCP that keeps in `received` the data set of the one instance it gets."""
+
+    def script(peer: Scripted) -> None:
+        peer.accept()
+        context_id, asked, data = take(peer)
+        received.append(data)
+        STORED(peer, context_id, asked)
+        peer.release()
+
+    return script
+
+
 # --- what goes well --------------------------------------------------------------------------------------
 
 
@@ -237,16 +250,8 @@ def test_a_deflated_data_set_of_odd_length_gets_a_nul(tmp_path) -> None:
             break
     assert len(data) % 2
     wanted = instances(write(tmp_path / "a.dcm", data, transfer_syntax=DEFLATED))
-    got = []
-
-    def script(peer: Scripted) -> None:
-        peer.accept()
-        context_id, asked, sent = take(peer)
-        got.append(sent)
-        STORED(peer, context_id, asked)
-        peer.release()
-
-    with listening(script) as port:
+    got: list[bytes] = []
+    with listening(storing(got)) as port:
         (outcome,) = outcomes(port, wanted)
     assert got == [data + b"\0"]
     assert outcome.length == len(data) + 1
@@ -520,15 +525,7 @@ def test_what_was_read_ahead_is_sent_byte_for_byte_unless_it_changed(tmp_path) -
     (tmp_path / "2.dcm").write_bytes(b"something else")
     (tmp_path / "3.dcm").unlink()
     received: list[bytes] = []
-
-    def script(peer: Scripted) -> None:
-        peer.accept()
-        context_id, asked, data = take(peer)
-        received.append(data)
-        STORED(peer, context_id, asked)
-        peer.release()
-
-    with listening(script) as port:
+    with listening(storing(received)) as port:
         found = outcomes(port, wanted, read_ahead=read_ahead)  # type: ignore[arg-type]
     assert slugs(found) == ["", "input.file-changed", "input.unreadable"]
     assert whole.endswith(received[0])
